@@ -1,0 +1,1 @@
+"""What Prefect runs: each file is one flow, and names its steps in order."""

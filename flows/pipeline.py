@@ -1,0 +1,36 @@
+"""pipeline: campaign -> ingest -> validate -> train -> diagnose, the main job."""
+
+from pathlib import Path
+
+from prefect import flow
+from prefect.logging.handlers import APILogHandler
+
+from flows.campaign import campaign
+from flows.diagnose import diagnose
+from flows.ingest import ingest
+from flows.train import train
+from flows.validate import validate
+from tasks.session import new_instance
+from tasks.settings import home_path
+from tasks.spec import CampaignSpec
+
+
+@flow(name="pipeline")
+def pipeline(spec: CampaignSpec, home: str | None = None, instance: str | None = None) -> str:
+    """Run a campaign and turn it into named causes; returns the campaign instance's name."""
+    folder = str(home_path(home))
+    name = instance or new_instance(spec.name)
+    campaign(spec, folder, name)
+    ingest(folder, name)
+    validate(folder, name)
+    train(folder, name, spec.seed)
+    diagnose(folder, name)
+    return name
+
+
+def run_here(spec: CampaignSpec, home: Path, instance: str) -> None:
+    """Run the pipeline in this process, and hand every log to the Prefect server before that may stop."""
+    try:
+        pipeline(spec, home=str(home), instance=instance)
+    finally:
+        APILogHandler().flush()

@@ -1,0 +1,185 @@
+/* Saturates the vector units of the CPUs it may run on, or measures what they still give.
+ *
+ *   squeeze burn    THREADS SECONDS   tight FMA / SQRT / RCP14 loops; ends by itself after SECONDS
+ *   squeeze measure MILLISECONDS      one thread of FMA; prints {"isa": ..., "gflops": ...}
+ *
+ * AVX-512 where the CPU has it, else AVX2 + FMA, else scalar; the first line printed says which.
+ * The kind of load is that of the published anomaly (arXiv 2601.09258, CPU compute squeeze-out). */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROUNDS 4096 /* between two looks at the clock: some 10 microseconds */
+
+typedef double (*kernel)(double);
+
+static volatile sig_atomic_t stopped;
+static volatile double sink; /* keeps the compiler from dropping the loops */
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define EIGHT(op) op(0) op(1) op(2) op(3) op(4) op(5) op(6) op(7)
+
+__attribute__((target("avx512f"))) static double fma_avx512(double x) {
+  __m512d a[8], m = _mm512_set1_pd(0.999999), c = _mm512_set1_pd(1e-6);
+  for (int k = 0; k < 8; k++) a[k] = _mm512_set1_pd(x + k);
+  for (int i = 0; i < ROUNDS; i++) {
+#define STEP(k) a[k] = _mm512_fmadd_pd(a[k], m, c);
+    EIGHT(STEP)
+#undef STEP
+  }
+  double total = 0;
+  for (int k = 0; k < 8; k++) total += _mm512_reduce_add_pd(a[k]);
+  return total;
+}
+
+__attribute__((target("avx512f"))) static double burn_avx512(double x) {
+  __m512d a[8], m = _mm512_set1_pd(0.999999), c = _mm512_set1_pd(1.5);
+  for (int k = 0; k < 8; k++) a[k] = _mm512_set1_pd(x + k + 1);
+  for (int i = 0; i < ROUNDS / 8; i++) {
+#define STEP(k) a[k] = _mm512_fmadd_pd(_mm512_rcp14_pd(a[k]), m, _mm512_sqrt_pd(_mm512_fmadd_pd(a[k], m, c)));
+    EIGHT(STEP)
+#undef STEP
+  }
+  double total = 0;
+  for (int k = 0; k < 8; k++) total += _mm512_reduce_add_pd(a[k]);
+  return total;
+}
+
+__attribute__((target("avx2,fma"))) static double fma_avx2(double x) {
+  __m256d a[8], m = _mm256_set1_pd(0.999999), c = _mm256_set1_pd(1e-6);
+  double lanes[4], total = 0;
+  for (int k = 0; k < 8; k++) a[k] = _mm256_set1_pd(x + k);
+  for (int i = 0; i < ROUNDS; i++) {
+#define STEP(k) a[k] = _mm256_fmadd_pd(a[k], m, c);
+    EIGHT(STEP)
+#undef STEP
+  }
+  for (int k = 0; k < 8; k++) {
+    _mm256_storeu_pd(lanes, a[k]);
+    total += lanes[0] + lanes[1] + lanes[2] + lanes[3];
+  }
+  return total;
+}
+
+__attribute__((target("avx2,fma"))) static double burn_avx2(double x) {
+  __m256d a[8], one = _mm256_set1_pd(1.0), m = _mm256_set1_pd(0.999999), c = _mm256_set1_pd(1.5);
+  double lanes[4], total = 0;
+  for (int k = 0; k < 8; k++) a[k] = _mm256_set1_pd(x + k + 1);
+  for (int i = 0; i < ROUNDS / 8; i++) {
+#define STEP(k) a[k] = _mm256_fmadd_pd(_mm256_div_pd(one, a[k]), m, _mm256_sqrt_pd(_mm256_fmadd_pd(a[k], m, c)));
+    EIGHT(STEP)
+#undef STEP
+  }
+  for (int k = 0; k < 8; k++) {
+    _mm256_storeu_pd(lanes, a[k]);
+    total += lanes[0] + lanes[1] + lanes[2] + lanes[3];
+  }
+  return total;
+}
+#endif
+
+static double fma_scalar(double x) {
+  double a[8];
+  for (int k = 0; k < 8; k++) a[k] = x + k;
+  for (int i = 0; i < ROUNDS; i++)
+    for (int k = 0; k < 8; k++) a[k] = a[k] * 0.999999 + 1e-6;
+  return a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6] + a[7];
+}
+
+static double burn_scalar(double x) {
+  double a[8];
+  for (int k = 0; k < 8; k++) a[k] = x + k + 1;
+  for (int i = 0; i < ROUNDS / 8; i++)
+    for (int k = 0; k < 8; k++) a[k] = 1.0 / a[k] + __builtin_sqrt(a[k] + 1.5);
+  return a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6] + a[7];
+}
+
+static const char *isa = "scalar";
+static kernel fma_kernel = fma_scalar, burn_kernel = burn_scalar;
+static int lanes_of_isa = 1;
+
+static void choose(void) {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f")) {
+    isa = "AVX-512", fma_kernel = fma_avx512, burn_kernel = burn_avx512, lanes_of_isa = 8;
+  } else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    isa = "AVX2", fma_kernel = fma_avx2, burn_kernel = burn_avx2, lanes_of_isa = 4;
+  }
+#endif
+}
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void *burn(void *until) {
+  double x = 1.0, end = *(double *)until;
+  while (!stopped && now() < end) x = burn_kernel(x - (double)(int64_t)x);
+  sink = x;
+  return NULL;
+}
+
+static void stop(int signal_number) {
+  (void)signal_number;
+  stopped = 1;
+}
+
+static long bounded(const char *text, long low, long high) {
+  char *rest;
+  long value = strtol(text, &rest, 10);
+  if (*text == 0 || *rest != 0 || value < low || value > high) {
+    fprintf(stderr, "squeeze: %s is not a whole number from %ld to %ld\n", text, low, high);
+    exit(2);
+  }
+  return value;
+}
+
+static int run_burn(long threads, long seconds) {
+  double until = now() + (double)seconds;
+  pthread_t *ids = calloc((size_t)threads, sizeof *ids);
+  struct sigaction action = {.sa_handler = stop};
+  sigaction(SIGTERM, &action, NULL);
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGHUP, &action, NULL);
+  if (!ids) return 1;
+  for (long k = 1; k < threads; k++)
+    if (pthread_create(&ids[k], NULL, burn, &until) != 0) return 1;
+  printf("{\"isa\": \"%s\", \"threads\": %ld}\n", isa, threads);
+  fflush(stdout);
+  burn(&until); /* the main thread is one of them */
+  for (long k = 1; k < threads; k++) pthread_join(ids[k], NULL);
+  return 0;
+}
+
+static int run_measure(long milliseconds) {
+  double start = now(), end = start + 1e-3 * (double)milliseconds, at = start, x = 1.0, calls = 0;
+  while (at < end) {
+    x = fma_kernel(x - (double)(int64_t)x);
+    calls += 1;
+    at = now();
+  }
+  sink = x;
+  printf("{\"isa\": \"%s\", \"gflops\": %.6f}\n", isa, calls * ROUNDS * 8 * 2 * lanes_of_isa / (at - start) / 1e9);
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL); /* whoever started the fault is gone: so is the fault */
+  if (getppid() == 1 && getenv("LPRISM_SESSION")) return 1; /* it went before prctl took hold */
+  choose();
+  if (argc == 4 && strcmp(argv[1], "burn") == 0) return run_burn(bounded(argv[2], 1, 1024), bounded(argv[3], 1, 86400));
+  if (argc == 3 && strcmp(argv[1], "measure") == 0) return run_measure(bounded(argv[2], 10, 60000));
+  fprintf(stderr, "usage: squeeze burn THREADS SECONDS | squeeze measure MILLISECONDS\n");
+  return 2;
+}

@@ -1,0 +1,21 @@
+-- One row per run whose marks are not in the order in which a run goes, or of a complete run that lacks one.
+-- Grain: (run_id). Reads: runs. Params: none.
+-- fault_apply and fault_revert are there when a fault is injected, and only then.
+WITH
+ordered AS (
+    SELECT
+        *,
+        LIST_FILTER(
+            [
+                recording_start_ns, baseline_start_ns, baseline_end_ns, fault_apply_ns, fault_start_ns, fault_end_ns,
+                fault_revert_ns, recovery_start_ns, recovery_end_ns, recording_stop_ns
+            ],
+            LAMBDA mark: mark IS NOT NULL
+        ) AS marks
+    FROM runs
+)
+
+SELECT run_id, marks
+FROM ordered
+WHERE marks <> LIST_SORT(marks)
+   OR status = 'complete' AND LEN(marks) <> CASE WHEN anomaly IS NULL THEN 8 ELSE 10 END;

@@ -1,0 +1,77 @@
+-- One row per batch that the function probe recorded, with its composition and its window.
+-- Grain: (run_id, batch_index). Reads: recorder_lines, runs (the one run that is being loaded). Params: none.
+-- A request row is [prompt length, tokens computed before, new tokens, output tokens so far]; while less than the
+-- prompt is computed it prefills, then it decodes.
+INSERT INTO batches BY NAME
+WITH
+recorded AS (
+    SELECT
+        file_name,
+        line_number,
+        CAST(document -> '$.pid' AS BIGINT) AS pid,
+        CAST(document -> '$.rank' AS BIGINT) AS rank,
+        CAST(document -> '$.start_mono_ns' AS BIGINT) + offset_ns AS start_ns,
+        CAST(document -> '$.execute_end_mono_ns' AS BIGINT) + offset_ns AS execute_end_ns,
+        CAST(document -> '$.end_mono_ns' AS BIGINT) + offset_ns AS end_ns,
+        CAST(document -> '$.requests' AS BIGINT[][]) AS requests,
+        CAST(document -> '$.admitted' AS BIGINT) AS admitted,
+        CAST(document -> '$.finished' AS BIGINT) AS finished,
+        CAST(document -> '$.preempted' AS BIGINT) AS preempted,
+        CAST(document -> '$.prefix_hit_tokens' AS BIGINT) AS prefix_hit_tokens,
+        document ->> '$.source' AS source
+    FROM recorder_lines
+    WHERE format = 'batches' AND kind = 'batch' AND reason IS NULL
+),
+
+composed AS (
+    SELECT
+        *,
+        LEN(requests) AS batch_size,
+        LEN(LIST_FILTER(requests, LAMBDA r: r[2] < r[1])) AS prefilling,
+        LIST_TRANSFORM(requests, LAMBDA r: r[1]) AS input_lengths,
+        LIST_TRANSFORM(requests, LAMBDA r: r[2] + r[3]) AS kv_tokens,
+        LIST_TRANSFORM(requests, LAMBDA r: r[3]) AS new_tokens,
+        LIST_TRANSFORM(requests, LAMBDA r: r[4]) AS output_lengths
+    FROM recorded
+)
+
+SELECT
+    r.run_id,
+    ROW_NUMBER() OVER (ORDER BY b.start_ns, b.rank, b.file_name, b.line_number) - 1 AS batch_index,
+    b.start_ns,
+    b.end_ns - b.start_ns AS duration_ns,
+    LEAD(b.start_ns) OVER (PARTITION BY b.pid ORDER BY b.start_ns, b.file_name, b.line_number) - b.start_ns
+        AS interval_ns,
+    b.execute_end_ns - b.start_ns AS execute_ns,
+    CASE
+        WHEN b.batch_size = 0 THEN 'idle'
+        WHEN b.prefilling = 0 THEN 'decode'
+        WHEN b.prefilling = b.batch_size THEN 'prefill'
+        ELSE 'mixed'
+    END AS forward_mode,
+    b.batch_size,
+    LIST_AVG(b.input_lengths) AS input_length_avg,
+    LIST_MAX(b.input_lengths) AS input_length_max,
+    LIST_AVG(b.output_lengths) AS output_length_avg,
+    LIST_MAX(b.output_lengths) AS output_length_max,
+    COALESCE(LIST_SUM(b.kv_tokens), 0) AS kv_tokens,
+    COALESCE(LIST_SUM(b.new_tokens), 0) AS new_input_tokens,
+    b.prefix_hit_tokens,
+    b.admitted,
+    b.finished,
+    b.preempted,
+    NULL AS waiting,
+    NULL AS running,
+    b.rank,
+    CASE
+        WHEN b.start_ns >= r.baseline_start_ns AND b.end_ns <= r.baseline_end_ns THEN 'baseline'
+        WHEN b.start_ns >= r.fault_start_ns AND b.end_ns <= r.fault_end_ns THEN 'fault'
+        WHEN b.start_ns >= r.recovery_start_ns AND b.end_ns <= r.recovery_end_ns THEN 'recovery'
+        -- A run that broke off has no stop mark: it was recorded until it broke.
+        WHEN b.end_ns > r.recording_start_ns
+            AND b.start_ns < COALESCE(r.recording_stop_ns, 9223372036854775807) THEN 'transition'
+    END AS run_window,
+    b.source
+FROM composed AS b
+CROSS JOIN runs AS r
+ORDER BY batch_index;

@@ -1,0 +1,99 @@
+-- One row per line of the run's batches and counters files: kept, or rejected with a reason.
+-- Grain: (file_name, line_number). Reads: lines. Params: none.
+-- A kept line has its values in the right types and ranges, so that what reads it need not look again. Whole numbers
+-- must be written as such (a cast alone would round 1.5) and times fit twice into a BIGINT, as they are added.
+-- offset_ns puts the file's monotonic times on the epoch: the median over the file's clock lines, exact in BIGINT.
+CREATE OR REPLACE TEMP TABLE recorder_lines AS
+WITH
+documents AS (
+    SELECT *, CASE WHEN problem IS NULL THEN TRY_CAST(raw_text AS JSON) END AS document
+    FROM lines
+),
+
+typed AS (
+    SELECT
+        *,
+        document ->> '$.type' AS kind,
+        LEN(LIST_FILTER(
+            JSON_EXTRACT(document, ['$.realtime_ns', '$.monotonic_ns']),
+            LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
+                AND TRY_CAST(v AS BIGINT) BETWEEN 0 AND 4000000000000000000
+        )) = 2 AS is_clock,
+        LEN(LIST_FILTER(
+            JSON_EXTRACT(document, ['$.start_mono_ns', '$.execute_end_mono_ns', '$.end_mono_ns']),
+            LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
+                AND TRY_CAST(v AS BIGINT) BETWEEN 0 AND 4000000000000000000
+        )) = 3
+        AND LEN(LIST_FILTER(
+            JSON_EXTRACT(
+                document, ['$.pid', '$.rank', '$.admitted', '$.finished', '$.preempted', '$.prefix_hit_tokens']
+            ),
+            LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
+                AND TRY_CAST(v AS BIGINT) BETWEEN -1000000000 AND 1000000000
+        )) = 6
+        AND JSON_TYPE(document, '$.source') = 'VARCHAR'
+        AND JSON_TYPE(document, '$.requests') = 'ARRAY'
+        AND LEN(LIST_FILTER(JSON_ARRAY_LENGTH(document, '$.requests[*]'), LAMBDA n: n = 4))
+            = JSON_ARRAY_LENGTH(document, '$.requests')
+        AND LEN(LIST_FILTER(
+            JSON_EXTRACT(document, '$.requests[*][*]'),
+            LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
+                AND TRY_CAST(v AS BIGINT) BETWEEN -1000000000 AND 1000000000
+        )) = 4 * JSON_ARRAY_LENGTH(document, '$.requests') AS is_batch,
+        LEN(LIST_FILTER(
+            JSON_EXTRACT(document, ['$.mono_ns', '$.interval_ns']),
+            LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
+                AND TRY_CAST(v AS BIGINT) BETWEEN 0 AND 4000000000000000000
+        )) = 2
+        AND JSON_TYPE(document, '$.values') = 'ARRAY'
+        AND LEN(LIST_FILTER(
+            JSON_EXTRACT(document, '$.values[*]'),
+            LAMBDA v: JSON_ARRAY_LENGTH(v) = 5
+                AND JSON_TYPE(v, '$[0]') = 'VARCHAR'
+                AND JSON_TYPE(v, '$[1]') = 'VARCHAR'
+                AND (
+                    JSON_TYPE(v, '$[2]') = 'NULL'
+                    OR JSON_TYPE(v, '$[2]') IN ('BIGINT', 'UBIGINT')
+                    AND TRY_CAST(v -> '$[2]' AS BIGINT) BETWEEN 0 AND 1000000000
+                )
+                AND JSON_TYPE(v, '$[3]') IN ('NULL', 'VARCHAR')
+                AND JSON_TYPE(v, '$[4]') IN ('BIGINT', 'UBIGINT', 'DOUBLE')
+        )) = JSON_ARRAY_LENGTH(document, '$.values') AS is_sample
+    FROM documents
+),
+
+offsets AS (
+    SELECT
+        file_name,
+        QUANTILE_DISC(
+            CAST(document -> '$.realtime_ns' AS BIGINT) - CAST(document -> '$.monotonic_ns' AS BIGINT), 0.5
+        ) AS offset_ns
+    FROM typed
+    WHERE kind = 'clock' AND is_clock
+    GROUP BY file_name
+)
+
+SELECT
+    t.file_name,
+    t.format,
+    t.line_number,
+    t.raw_text,
+    t.kind,
+    t.document,
+    o.offset_ns,
+    CASE
+        WHEN t.problem IS NOT NULL THEN t.problem
+        WHEN t.document IS NULL THEN 'not JSON'
+        WHEN t.kind = 'end' THEN NULL
+        WHEN t.kind = 'clock' AND t.is_clock THEN NULL
+        WHEN t.format = 'batches' AND t.kind = 'batch' AND t.is_batch AND o.offset_ns IS NOT NULL THEN NULL
+        WHEN t.format = 'counters' AND t.kind = 'sample' AND t.is_sample AND o.offset_ns IS NOT NULL THEN NULL
+        WHEN t.kind = 'clock' THEN 'not a clock line: a time is missing or out of range'
+        WHEN t.format = 'batches' AND t.kind = 'batch' AND t.is_batch THEN 'no clock line in its file'
+        WHEN t.format = 'counters' AND t.kind = 'sample' AND t.is_sample THEN 'no clock line in its file'
+        WHEN t.format = 'batches' AND t.kind = 'batch' THEN 'not a batch: a field is missing or of another type'
+        WHEN t.format = 'counters' AND t.kind = 'sample' THEN 'not a sample: a field is missing or of another type'
+        ELSE 'a line of no known type'
+    END AS reason
+FROM typed AS t
+LEFT JOIN offsets AS o USING (file_name);

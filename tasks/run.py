@@ -1,0 +1,274 @@
+"""One run: a cell executed on a host, from the load's start to the fetched bundle.
+
+Order of things (design, "One run"): load -> warm up -> effect before -> record -> baseline window ->
+fault on -> fault window -> effect during -> fault off -> effect after -> recovery window -> fetch.
+The victim's measure competes for the same cores as the server, so it is taken outside the windows:
+never between the onset of the fault and its window, where it would help the detection along.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks import server as servers
+from tasks.engines import vllm
+from tasks.plan import Cell
+from tasks.progress import Progress, say
+from tasks.remote import HostError, Supervisor
+from tasks.server import Server
+from tasks.settings import LprismError
+from tasks.spec import CampaignSpec, Host
+
+FIRST_BATCHES = 20  # seen before the warm-up begins: the load runs
+LOAD_START_S = 120.0
+PROBE_CLOSE_S = 5.0
+SAMPLER_HZ = 10.0
+SETTLE_S = 0.3  # between the start of a recorder and the first window
+FAULT_MARGIN_S = 60  # the fault ends by itself this long after it should have been undone
+REQUESTS_A_SECOND_BOUND = (
+    40  # a bound on what one slot of the load can finish; the load is ended, never exhausted
+)
+
+
+class RunFailed(LprismError):
+    """This cell could not be carried out; the text is the reason in its manifest."""
+
+
+@dataclass
+class Run:
+    """One cell on one host, while it is carried out: what it has noted so far becomes the manifest."""
+
+    supervisor: Supervisor
+    server: Server
+    host: Host
+    cell: Cell
+    spec: CampaignSpec
+    cells: int
+    facts: dict[str, Any]
+    marks: list[dict[str, Any]] = field(default_factory=list)
+    phases: list[dict[str, Any]] = field(default_factory=list)
+    commands: dict[str, list[str]] = field(default_factory=dict)
+    exit_codes: dict[str, int | None] = field(default_factory=dict)
+    effect: dict[str, Any] | None = None
+    folder: str = ""
+
+    @property
+    def engine_cpus(self) -> list[int]:
+        """The CPUs of the server, and of a fault that presses on it."""
+        return servers.engine_cpus(self.host, self.facts)
+
+    @property
+    def our_cpus(self) -> list[int]:
+        """The CPUs of load and recorders."""
+        return servers.our_cpus(self.host, self.facts)
+
+    def carry_out(self) -> None:
+        """Do it all, and leave nothing of it running but the server. Raises LprismError."""
+        self.folder = self.supervisor.ask("run_folder", run_id=self.cell.run_id)
+        try:
+            with self.phase("load", 12.0):
+                self._start_load()
+            with self.phase("warm up", self.spec.windows.warmup_s):
+                self._hold(self.spec.windows.warmup_s)
+            self._measure("before")
+            self._start_recording()
+            self._windows()
+        finally:
+            self._stop_all()
+
+    def _windows(self) -> None:
+        windows = self.spec.windows
+        self._window("baseline", windows.baseline_s)
+        if self.cell.anomaly:
+            self._apply()
+        self._window("fault", windows.fault_s)
+        if self.cell.anomaly:
+            self._measure("during")
+            self._revert()
+            self._measure("after")
+            self._judge()
+        self._window("recovery", windows.recovery_s)
+        self.mark("recording_stop")
+
+    def _start_load(self) -> None:
+        windows, cell = self.spec.windows, self.cell
+        seconds = windows.total_s + LOAD_START_S
+        command = vllm.bench_command(
+            self.server.python, self.server.url, self.server.engine.model, input_length=cell.input_length,
+            output_length=cell.output_length, concurrency=cell.concurrency, result_dir=self.folder,
+            prompts=int(min(seconds * cell.concurrency * REQUESTS_A_SECOND_BOUND, 2000)),
+            seed=self.spec.seed + cell.run_order, result_file="load.json", ready_timeout_s=0,
+        )  # fmt: skip
+        self.commands["load"] = command
+        self.supervisor.ask("record", run_folder=self.folder)
+        self.supervisor.ask(
+            "start", name="load", argv=command, log=f"{self.folder}/load.log",
+            cpus=self.our_cpus, env=vllm.client_environment(),
+        )  # fmt: skip
+        end = time.monotonic() + LOAD_START_S
+        while self.supervisor.ask("batches", run_folder=self.folder) < FIRST_BATCHES:
+            self._check_alive()
+            if time.monotonic() > end:
+                raise RunFailed(f"no batches after {LOAD_START_S:.0f} s of load: {self._last_words('load')}")
+            time.sleep(0.5)
+
+    def _start_recording(self) -> None:
+        python = self.supervisor.python
+        cpus = ",".join(map(str, self.engine_cpus))
+        command = [
+            python, "-m", "tasks.host.sampler", "--out", f"{self.folder}/counters.jsonl",
+            "--engine-session", str(self.server.session), "--cpus", cpus, "--hz", str(SAMPLER_HZ),
+        ]  # fmt: skip
+        self.commands["sampler"] = command
+        self.supervisor.ask(
+            "start", name="sampler", argv=command, log=f"{self.folder}/sampler.log",
+            cpus=self.our_cpus, env={"PYTHONPATH": self.supervisor.code},
+        )  # fmt: skip
+        time.sleep(SETTLE_S)
+        self.mark("recording_start")
+
+    def _window(self, name: str, seconds: float) -> None:
+        with self.phase(f"{name} window", seconds):
+            self.mark(f"{name}_start")
+            self._hold(seconds)
+            self.mark(f"{name}_end")
+
+    def _apply(self) -> None:
+        seconds = int(self.spec.windows.fault_s) + FAULT_MARGIN_S
+        with self.phase(f"inject {self.cell.anomaly}", 0.5):
+            self.mark("fault_apply")
+            applied = self.supervisor.ask(
+                "fault_apply", anomaly=self.cell.anomaly, strength=dict(self.cell.strength),
+                cpus=self.engine_cpus, seconds=seconds, log=f"{self.folder}/fault.log",
+            )  # fmt: skip
+            self._noted_effect()["detail"] = applied["detail"]
+
+    def _revert(self) -> None:
+        with self.phase(f"undo {self.cell.anomaly}", 0.5):
+            self.mark("fault_revert")
+            self.supervisor.ask("fault_revert", anomaly=self.cell.anomaly)
+
+    def _measure(self, when: str) -> None:
+        if not self.cell.anomaly:
+            return
+        with self.phase(f"measure the effect, {when}", 0.5):
+            said = self.supervisor.ask("fault_probe", anomaly=self.cell.anomaly, cpus=self.engine_cpus)
+            self._noted_effect().update({"metric": said["metric"], "unit": said["unit"], when: said["value"]})
+
+    def _judge(self) -> None:
+        effect = self._noted_effect()
+        measures = {when: effect[when] for when in ("before", "during", "after")}
+        effect.update(self.supervisor.ask("fault_judge", anomaly=self.cell.anomaly, **measures))
+        shown = ", ".join(f"{when} {value:.1f}" for when, value in measures.items())
+        if not effect["proved"]:
+            raise RunFailed(f"injection_failed: {effect['metric']} did not fall ({shown} {effect['unit']})")
+        if not effect["undone"]:
+            raise RunFailed(f"the undo of {self.cell.anomaly} is not proved ({shown} {effect['unit']})")
+
+    def _noted_effect(self) -> dict[str, Any]:
+        if self.effect is None:
+            self.effect = {"proved": False, "undone": False}
+        return self.effect
+
+    def _hold(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._check_alive()
+            time.sleep(min(left, 1.0))
+
+    def _check_alive(self) -> None:
+        for name in ("engine", "load"):
+            servers.check_alive(self.supervisor, name)
+
+    def _last_words(self, name: str) -> str:
+        return vllm.server_failure(str(self.supervisor.ask("tail", name=name)))
+
+    def _stop_all(self) -> None:
+        with self.phase("stop load and recorders", 2.0):
+            self.supervisor.ask("stop", name="fault")  # it runs on only when something has gone wrong
+            for name in ("sampler", "load"):
+                self.exit_codes[name] = self.supervisor.ask("stop", name=name)
+            self.supervisor.ask("record", run_folder="")
+            end = time.monotonic() + PROBE_CLOSE_S
+            while not self.supervisor.ask("probe_closed", run_folder=self.folder) and time.monotonic() < end:
+                time.sleep(0.1)
+
+    def mark(self, name: str) -> None:
+        """Note the time on the host."""
+        self.marks.append({"name": name, **self.supervisor.ask("mark")})
+
+    @contextmanager
+    def phase(self, name: str, expected_s: float) -> Iterator[None]:
+        """Note how long a part took, and say that it goes on."""
+        say(Progress(name, self.cell.run_order, self.cells, expected_s, self.cell.scenario))
+        start = time.time_ns()
+        try:
+            yield
+        finally:
+            self.phases.append({"name": name, "start_ns": start, "duration_ns": time.time_ns() - start})
+
+
+def execute(run: Run, home: Path, campaign: str) -> Path:
+    """Carry a run out and leave its bundle under <home>/bundles/<campaign>/, also when it fails.
+
+    Raises RunFailed with the reason, after the bundle is written.
+    """
+    reason = None
+    try:
+        run.carry_out()
+    except LprismError as error:
+        reason = str(error)
+    finished = home / "bundles" / campaign / run.cell.run_id
+    draft = finished.with_name(f".{finished.name}.partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    fetched = _fetch(run, draft)
+    _write_manifest(draft, _manifest(run, campaign, reason, fetched))
+    shutil.rmtree(finished, ignore_errors=True)
+    draft.rename(finished)
+    if reason:
+        raise RunFailed(f"{run.cell.run_id} ({run.cell.scenario}): {reason}")
+    return finished
+
+
+def _fetch(run: Run, draft: Path) -> list[dict[str, Any]]:
+    try:
+        sums = run.supervisor.fetch(run.folder, draft) if run.folder else {}
+        run.supervisor.ask("remove", run_folder=run.folder)
+    except (HostError, OSError) as error:
+        (draft / "fetch_error.log").write_text(f"{error}\n")
+        return []
+    return [{"name": name, "size_bytes": size, "sha256": digest} for name, (size, digest) in sums.items()]
+
+
+def _manifest(run: Run, campaign: str, reason: str | None, fetched: list[dict[str, Any]]) -> dict[str, Any]:
+    cell, engine = run.cell, run.server.engine
+    return {
+        "schema": 1, "run_id": cell.run_id, "campaign": campaign, "campaign_name": run.spec.name,
+        "status": "failed" if reason else "complete", "reason": reason,
+        "cell": {
+            "host": cell.host, "engine": engine.kind, "engine_version": run.server.version,
+            "model": engine.model, "engine_args": dict(engine.args), "scenario": cell.scenario,
+            "anomaly": cell.anomaly, "strength": dict(cell.strength), "input_length": cell.input_length,
+            "output_length": cell.output_length, "concurrency": cell.concurrency, "mode": cell.mode,
+            "repetition": cell.repetition,
+        },
+        "engine_key": run.server.key, "seed": run.spec.seed, "run_order": cell.run_order,
+        "slo": run.spec.slo.model_dump(), "host_facts": run.facts, "engine_cpus": run.engine_cpus,
+        "our_cpus": run.our_cpus, "versions": {"engine": run.server.version, "python": run.facts["python"]},
+        "commands": {"engine": run.server.command, **run.commands}, "marks": run.marks, "phases": run.phases,
+        "effect": run.effect, "exit_codes": run.exit_codes, "files": fetched,
+    }  # fmt: skip
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    with (folder / "manifest.json").open("w") as file:
+        json.dump(manifest, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())

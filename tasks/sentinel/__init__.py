@@ -1,0 +1,1 @@
+"""Sentinel, the light mode: what a batch should take given its workload, and when it takes longer."""

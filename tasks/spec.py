@@ -1,0 +1,323 @@
+"""The campaign spec: what a user may write, and what is said when it cannot be used.
+
+`parse_spec` takes what YAML or Prefect's form holds, `load_spec` a file. Both raise `SpecError` alone, whose
+message names the file, the key and the nearest valid one. Dumping a spec gives what `parse_spec` takes.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from tasks.settings import SpecError
+from tasks.spec_errors import in_words, unknown
+from tasks.yaml_file import read_mapping
+
+ROOT = Path(__file__).resolve().parent.parent
+LAB = "lab"
+NORMAL = "normal"
+
+# Planned and not built yet: they get an answer of their own, so that nobody looks for a typing error.
+NOT_YET_ENGINES = ("sglang", "xdit")
+NOT_YET_SCENARIOS = (
+    "sham",
+    "cpu_frequency_reduction",
+    "cpu_quota",
+    "cpu_swap",
+    "gpu_instability",
+    "gpu_memory_squeeze_out_NVLink",
+    "gpu_memory_squeeze_out_PCIe",
+    "gpu_preemption",
+    "gpu_swap",
+    "network_contention",
+)
+NOT_YET_KEYS = ("container", "attach", "deep_iterations")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+# Never a leading dash: the word ends up on command lines.
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,254}$")]
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=4096)]
+Flag = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*([-.][a-z0-9]+)*$")]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Milliseconds = Annotated[float, Field(gt=0, le=3_600_000)]
+Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Cpus = Annotated[list[Annotated[int, Field(ge=0, le=65_535)]], Field(min_length=1)]
+Scalar: TypeAlias = bool | int | float | str
+FlagValue: TypeAlias = Scalar | list[Scalar] | dict[str, Scalar | dict[str, Scalar]] | None
+T = TypeVar("T")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Host(_Part):
+    """A machine that is measured; `lab` is the loopback one, which campaigns start themselves."""
+
+    name: Name
+    address: Word | None = None
+    user: Word | None = None
+    port: Port | None = None
+    identity_file: Text | None = None
+    known_hosts: Text | None = None
+    group: Name | None = None
+    allow_faults: bool = False
+    engine_cpus: Cpus | None = None
+    our_cpus: Cpus | None = None
+    gpus: list[Annotated[int, Field(ge=0, le=1023)]] = []
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        keys = ("address", "user", "port", "identity_file", "known_hosts")
+        dialled = ", ".join(key for key in keys if getattr(self, key))
+        if self.name == LAB and dialled:
+            raise ValueError(f"the host {LAB!r} is started by the campaign itself: leave out {dialled}")
+        if self.name != LAB and self.address is None:
+            raise ValueError(f"host {self.name!r} needs an address (any ssh_config alias will do)")
+        return self
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        shared = sorted(set(self.engine_cpus or []) & set(self.our_cpus or []))
+        if shared:
+            raise ValueError(f"CPU {shared[0]} is in both engine_cpus and our_cpus")
+        return self
+
+
+class Engine(_Part):
+    """An inference server and how it is started; without `python` it is the one that lprism installed."""
+
+    kind: str
+    model: Text
+    args: dict[Flag, FlagValue] = {}
+    python: Text | None = None
+    port: Port | None = None
+    env: dict[Variable, Text] = {}
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        return _known_name("engine", kind, known_engines(), NOT_YET_ENGINES)
+
+
+class Workload(_Part):
+    """The load, as a grid: every input length with every output length at every concurrency."""
+
+    input_lengths: Annotated[list[Tokens], Field(min_length=1)]
+    output_lengths: Annotated[list[Tokens], Field(min_length=1)]
+    concurrency: Annotated[list[Annotated[int, Field(ge=1, le=100_000)]], Field(min_length=1)]
+
+    @field_validator("*")
+    @classmethod
+    def _once(cls, values: list[int]) -> list[int]:
+        return _each_once(values)
+
+
+class Scenario(_Part):
+    """`normal`, or an anomaly by its name, or `{anomaly: NAME, strength: {...}}`."""
+
+    anomaly: str | None = None
+    strength: dict[str, Scalar] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, written: object) -> object:
+        if isinstance(written, str):
+            written = {"anomaly": written}
+        if not isinstance(written, dict) or {key for key in written if written[key] is not None} <= {
+            "strength"
+        }:
+            raise ValueError("a scenario is a name, or {anomaly: NAME, strength: {...}}")
+        return {**written, "anomaly": None} if written.get("anomaly") == NORMAL else written
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        _known_name("scenario", self.name, known_scenarios(), NOT_YET_SCENARIOS)
+        if self.anomaly is None and self.strength:
+            raise ValueError("the scenario 'normal' injects nothing, so it has no strength")
+        return self
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def name(self) -> str:
+        """The word on the scenario axis."""
+        return self.anomaly or NORMAL
+
+    @model_serializer
+    def _as_written(self) -> str | dict[str, object]:
+        return {"anomaly": self.anomaly, "strength": self.strength} if self.strength else self.name
+
+
+# Prefect checks what is typed into its form by this, before any validator of ours runs.
+_WRITTEN_SCENARIO = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "string"},
+            {
+                "type": "object",
+                "properties": {"anomaly": {"type": "string"}, "strength": {"type": "object"}},
+                "required": ["anomaly"],
+                "additionalProperties": False,
+            },
+        ]
+    }
+)
+
+
+class Windows(_Part):
+    """Lengths in seconds of the parts of one run."""
+
+    warmup_s: Annotated[float, Field(ge=0, le=86_400)] = 15.0
+    baseline_s: Seconds = 10.0
+    fault_s: Seconds = 10.0
+    recovery_s: Seconds = 10.0
+
+    @property
+    def total_s(self) -> float:
+        """From the first request to the end of the recovery window."""
+        return self.warmup_s + self.baseline_s + self.fault_s + self.recovery_s
+
+
+class Slo(_Part):
+    """The service-level objective that incidents are held against."""
+
+    ttft_ms: Milliseconds = 500.0
+    tpot_ms: Milliseconds = 50.0
+
+
+class Limits(_Part):
+    """When to give up on a cell, and on a campaign."""
+
+    cell_timeout_s: Seconds = 600.0
+    max_consecutive_failures: Annotated[int, Field(ge=1)] = 3
+    busy_host: Literal["wait", "refuse"] = "refuse"
+
+
+class CampaignSpec(_Part):
+    """A named experiment: hosts x engines x scenarios x workloads x modes x repetitions."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,40}$")]
+    hosts: Annotated[list[Host], Field(min_length=1)]
+    engines: Annotated[list[Engine], Field(min_length=1)]
+    workload: Workload
+    scenarios: Annotated[list[Annotated[Scenario, _WRITTEN_SCENARIO]], Field(min_length=1)]
+    modes: Annotated[list[str], Field(min_length=1)] = ["sentinel"]
+    windows: Windows = Windows()
+    slo: Slo = Slo()
+    repetitions: Annotated[int, Field(ge=1, le=10_000)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
+    limits: Limits = Limits()
+
+    @field_validator("modes", mode="before")
+    @classmethod
+    def _sentinel_only(cls, modes: object) -> object:
+        for mode in modes if isinstance(modes, list) else []:
+            name = next(iter(mode), None) if isinstance(mode, dict) else mode
+            _known_name("mode", str(name), ["sentinel"], ["deepdive"])
+        return modes
+
+    @field_validator("engines", "scenarios", "modes")
+    @classmethod
+    def _once(cls, values: list[object]) -> list[object]:
+        return _each_once(values)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        twice = [name for name, count in Counter(host.name for host in self.hosts).items() if count > 1]
+        if twice:
+            raise ValueError(f"two hosts are called {twice[0]!r}")
+        if self.limits.cell_timeout_s <= self.windows.total_s:
+            raise ValueError(
+                f"limits.cell_timeout_s is {self.limits.cell_timeout_s:g}, "
+                f"but the windows of one cell already take {self.windows.total_s:g} s"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _faults_allowed(self) -> Self:
+        fault = next((scenario.name for scenario in self.scenarios if scenario.anomaly), None)
+        closed = next((host.name for host in self.hosts if not host.allow_faults), None)
+        if fault and closed:
+            raise ValueError(
+                f"scenario {fault!r} is a fault, and host {closed!r} does not have allow_faults: true"
+            )
+        return self
+
+
+def load_spec(path: Path | str) -> CampaignSpec:
+    """Read a campaign spec from a YAML file.
+
+    Raises:
+        SpecError: the file cannot be read, or what it holds is no spec.
+    """
+    return parse_spec(read_mapping(Path(path)), str(path))
+
+
+def parse_spec(content: object, source: str = "campaign spec") -> CampaignSpec:
+    """Check what YAML, JSON or Prefect's form holds; `source` is how messages call it.
+
+    Raises:
+        SpecError: one line on the first thing that is wrong, and one that counts the rest.
+    """
+    try:
+        return CampaignSpec.model_validate(content)
+    except ValidationError as error:
+        raise SpecError(f"{source}: {in_words(error, _valid_keys(), NOT_YET_KEYS)}") from error
+
+
+def _valid_keys() -> dict[str, list[str]]:
+    sections: dict[str, type[BaseModel]] = {
+        "": CampaignSpec,
+        "hosts": Host,
+        "engines": Engine,
+        "workload": Workload,
+        "scenarios": Scenario,
+        "windows": Windows,
+        "slo": Slo,
+        "limits": Limits,
+    }
+    return {section: list(model.model_fields) for section, model in sections.items()}
+
+
+def known_engines() -> list[str]:
+    """Engine kinds that a campaign can start: the modules of tasks/engines."""
+    return _module_names(ROOT / "tasks" / "engines")
+
+
+def known_scenarios() -> list[str]:
+    """`normal` and the anomalies: the modules of injectors."""
+    return [NORMAL, *_module_names(ROOT / "injectors")]
+
+
+def _module_names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+
+def _known_name(what: str, name: str, known: Sequence[str], not_yet: Iterable[str]) -> str:
+    if name in known:
+        return name
+    if name in not_yet:
+        raise ValueError(f"{what} {name!r} is not there yet: this version has {', '.join(known)}")
+    raise ValueError(unknown(what, name, known))
+
+
+def _each_once(values: list[T]) -> list[T]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(f"{value} is there twice: its runs could not be told apart")
+    return values

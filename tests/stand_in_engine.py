@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Stands where an engine's interpreter stands, so that a run's life cycle can be tested in seconds.
+
+It is no engine and measures nothing: it answers /health, writes batch records of a fixed shape to the
+folder that the probe's target names, and dies on demand. What the real engine does is in the e2e tests.
+
+    stand_in_engine.py -c "..."                          prints a version
+    stand_in_engine.py -m X serve MODEL --port=P ...     the "server"; MODEL says how it behaves:
+                                                         steady | dies-at-start | dies-in-fault
+    stand_in_engine.py -m X bench serve ...              the "load client": waits to be ended
+"""
+
+import http.server
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+
+class Health(http.server.BaseHTTPRequestHandler):
+    """Answers 200 to everything."""
+
+    def do_GET(self) -> None:
+        """Say yes."""
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def write_batches(dies: bool) -> None:
+    """Write a batch record every 10 ms for whichever run the target names."""
+    target, number = Path(os.environ["LPRISM_PROBE_TARGET"]), 0
+    while True:
+        folder = target.read_text()
+        if folder:
+            path = Path(folder, f"batches-{os.getpid()}.jsonl")
+            with path.open("a") as file:
+                write_clock(file)
+                while target.read_text() == folder:
+                    number += 1
+                    write_batch(file, number)
+                    if dies and Path(folder, "fault.log").exists():
+                        print("RuntimeError: stood in until the fault", flush=True)
+                        os._exit(3)
+                write_clock(file)
+                file.write(json.dumps({"type": "end", "pid": os.getpid(), "probe_errors": 0}) + "\n")
+        time.sleep(0.02)
+
+
+def write_clock(file) -> None:  # noqa: ANN001  a text file
+    """Write a clock line."""
+    pair = {"realtime_ns": time.time_ns(), "monotonic_ns": time.monotonic_ns()}
+    file.write(json.dumps({"type": "clock", "pid": os.getpid(), **pair}) + "\n")
+
+
+def write_batch(file, number: int) -> None:  # noqa: ANN001  a text file
+    """Spend 10 ms and write them down as a decode step of two requests."""
+    start = time.monotonic_ns()
+    time.sleep(0.01)
+    end = time.monotonic_ns()
+    file.write(json.dumps({
+        "type": "batch", "source": "vllm_probe", "pid": os.getpid(), "rank": 0, "iteration": number,
+        "requests": [[8, 8 + number % 8, 1, number % 8]] * 2, "admitted": 0, "finished": 0, "preempted": 0,
+        "prefix_hit_tokens": 0, "start_mono_ns": start, "execute_end_mono_ns": end, "end_mono_ns": end,
+    }) + "\n")  # fmt: skip
+    file.flush()
+
+
+def serve(model: str, port: int) -> None:
+    """Be the server."""
+    if model == "dies-at-start":
+        print("INFO loading\nValueError: no such model: dies-at-start", flush=True)
+        sys.exit(7)
+    threading.Thread(target=write_batches, args=(model == "dies-in-fault",), daemon=True).start()
+    http.server.ThreadingHTTPServer(("127.0.0.1", port), Health).serve_forever()
+
+
+def main(argv: list[str]) -> None:
+    """Do what the command line asks for."""
+    if argv[0] == "-c":
+        print("0.0.0+stand-in")
+    elif "bench" in argv:
+        time.sleep(600)
+    else:
+        port = next(int(word.partition("=")[2]) for word in argv if word.startswith("--port="))
+        serve(argv[argv.index("serve") + 1], port)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

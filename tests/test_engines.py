@@ -1,0 +1,60 @@
+"""Engines: arguments in, command lines out; recorded logs in, last words out."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.engines import vllm
+from tasks.settings import SpecError
+
+CASES = Path(__file__).parent / "cases" / "engines"
+
+
+def cases(name: str) -> list[Any]:
+    """One parameter a case of the file, named after what it promises."""
+    return [pytest.param(case, id=case["promise"]) for case in json.loads((CASES / name).read_text())]
+
+
+@pytest.mark.parametrize("case", cases("vllm_commands.json"))
+def test_vllm_is_called_as_written_in_the_case(case: dict[str, Any]) -> None:
+    """Every command line and environment is exactly the one in the case file."""
+    assert getattr(vllm, case["build"])(**case["arguments"]) == case["expected"]
+
+
+@pytest.mark.parametrize("case", cases("vllm_failures.json"))
+def test_a_dead_server_is_quoted_with_its_cause_first(case: dict[str, Any]) -> None:
+    """The first line says why, the rest is the end of the log, and it stays short."""
+    said = vllm.server_failure("\n".join(case["log"])).splitlines()
+    assert (said[0], len(said)) == (case["first"], case["lines"])
+    assert said[-1].rstrip() == next((line.rstrip() for line in reversed(case["log"]) if line), said[-1])
+
+
+@pytest.mark.parametrize("name", ["--max-model-len", "max model len", "a=b", "", "$(id)", "-v", "Max"])
+def test_an_argument_that_is_no_flag_name_is_refused(name: str) -> None:
+    """A misspelt name in a spec is told as it is, before anything starts."""
+    with pytest.raises(SpecError, match="is not a flag name"):
+        vllm.flags({name: 1})
+
+
+@pytest.mark.parametrize("name", ["host", "port", "model"])
+def test_an_argument_that_the_campaign_sets_is_refused(name: str) -> None:
+    """A spec cannot move the server away from where the campaign looks for it."""
+    with pytest.raises(SpecError, match="set by the campaign itself"):
+        vllm.flags({name: "x"})
+
+
+def test_the_same_launch_has_the_same_key_in_any_order() -> None:
+    """16 hex digits that depend on engine, version and arguments, and on nothing else."""
+    key = vllm.engine_key("vllm", "0.32.0+cpu", {"a": 1, "b": True})
+    assert key == vllm.engine_key("vllm", "0.32.0+cpu", {"b": True, "a": 1}) == "aa495242329a6c1a"
+    others = [("sglang", "0.32.0+cpu", 1), ("vllm", "0.33.0", 1), ("vllm", "0.32.0+cpu", 2)]
+    assert key not in {vllm.engine_key(kind, version, {"a": a, "b": True}) for kind, version, a in others}
+
+
+def test_a_command_survives_a_shell_that_it_should_never_meet() -> None:
+    """Joined for a remote host and split again, the words are the same."""
+    command = vllm.serve_command("python3", "/m o'd", "127.0.0.1", 1, {"chat-template": '$(id) `id` "x"\n;'})
+    assert shlex.split(shlex.join(command)) == command

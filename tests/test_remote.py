@@ -1,0 +1,168 @@
+"""Hosts over real SSH: what is shipped, asked, fetched and refused."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.host import processes
+from tasks.remote import Address, HostError, shipped, supervise
+
+SLEEPER = [
+    sys.executable,
+    "-c",
+    "import subprocess, time; subprocess.Popen(['sleep', '300']); time.sleep(300)",
+]
+
+
+def gone_within(session: int, seconds: float) -> bool:
+    """Whether nothing of a process session is left after at most so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not processes.session_members(session):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_session_answers_and_leaves_nothing_running(sshd: Address) -> None:
+    """Leaving the session ends what it started, descendants included."""
+    with supervise(sshd, "one") as host:
+        assert host.ask("facts")["cores"] == os.cpu_count()
+        session = host.ask("start", name="engine", argv=SLEEPER, log=f"{host.folder}/engine.log")
+        assert host.ask("alive", name="engine") == {"alive": True, "exit_code": None}
+        time.sleep(0.3)
+        assert len(processes.session_members(session)) == 2
+    assert gone_within(session, 5)
+
+
+def test_a_second_campaign_is_refused_while_the_first_has_the_host(sshd: Address) -> None:
+    """One campaign a host; the refusal names who has it."""
+    refusal = "another campaign has this host: one, supervisor pid"
+    with supervise(sshd, "one"), pytest.raises(HostError, match=refusal), supervise(sshd, "two"):
+        pass
+    with supervise(sshd, "three"):
+        pass
+
+
+def test_an_unknown_host_key_is_refused(sshd: Address, tmp_path: Path) -> None:
+    """Host keys are never added by themselves."""
+    (tmp_path / "known_hosts").write_text("")
+    with (
+        pytest.raises(HostError, match="known_hosts"),
+        supervise(replace(sshd, known_hosts=tmp_path / "known_hosts"), "x"),
+    ):
+        pass
+
+
+def test_a_changed_host_key_is_refused_with_the_remedy(sshd: Address, tmp_path: Path) -> None:
+    """A host that shows another key than the known one is not talked to."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
+    other = " ".join((tmp_path / "other.pub").read_text().split()[:2])
+    (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{sshd.port} {other}\n")
+    with (
+        pytest.raises(HostError, match="ssh-keygen -R"),
+        supervise(replace(sshd, known_hosts=tmp_path / "known_hosts"), "x"),
+    ):
+        pass
+
+
+def test_nobody_at_the_address_is_one_clear_error(sshd: Address) -> None:
+    """A dead host names itself."""
+    with (
+        pytest.raises(HostError, match=r"sshd: 127\.0\.0\.1 cannot be reached"),
+        supervise(replace(sshd, port=1), "x"),
+    ):
+        pass
+
+
+def test_files_arrive_whole_and_are_checked(sshd: Address, tmp_path: Path) -> None:
+    """Fetched bytes are those of the host, also with an odd name."""
+    with supervise(sshd, "one") as host:
+        folder = host.ask("run_folder", run_id="r0123456789")
+        Path(folder, "a b;$(x).jsonl").write_bytes(b"\x00\xff" * 100_000)
+        sums = host.fetch(folder, tmp_path)
+        assert sums["a b;$(x).jsonl"][0] == 200_000
+        assert (tmp_path / "a b;$(x).jsonl").read_bytes() == b"\x00\xff" * 100_000
+        host.ask("remove", run_folder=folder)
+        assert not Path(folder).exists()
+        with pytest.raises(HostError, match="not one of our run folders"):
+            host.ask("remove", run_folder=str(tmp_path))
+
+
+def test_the_orchestrator_killed_leaves_the_host_clean(sshd: Address) -> None:
+    """Kill -9 of the orchestrator: engine and fault are gone within 10 s."""
+    script = f"""
+import sys, time
+from pathlib import Path
+from tasks.remote import Address, supervise
+address = Address("sshd", "127.0.0.1", {sshd.user!r}, {sshd.port}, Path({str(sshd.identity_file)!r}),
+                  Path({str(sshd.known_hosts)!r}), sys.executable)
+with supervise(address, "one") as host:
+    print(host.ask("start", name="engine", argv={SLEEPER!r}, log=host.folder + "/engine.log"), flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        session = int(child.stdout.readline())
+        assert processes.session_members(session)
+        child.kill()
+    assert gone_within(session, 10)
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "watchdog"])
+def test_either_process_killed_the_other_cleans_up(sshd: Address, victim: str) -> None:
+    """Kill -9 of the supervisor or of its watchdog: the other one ends everything within 10 s."""
+    with pytest.raises(HostError), supervise(sshd, "one") as host:
+        session = host.ask("start", name="fault", argv=SLEEPER, log=f"{host.folder}/fault.log")
+        os.kill(pid_of(f"tasks.host.{victim}\0{host.folder}"), signal.SIGKILL)
+        assert gone_within(session, 10)
+        host.ask("mark")
+
+
+def test_a_silent_orchestrator_loses_the_host(sshd: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a heartbeat for 10 s the host cleans itself, though the link still stands."""
+    monkeypatch.setattr("tasks.remote.HEARTBEAT_EVERY_S", 3600.0)
+    with pytest.raises(HostError), supervise(sshd, "one") as host:
+        session = host.ask("start", name="fault", argv=SLEEPER, log=f"{host.folder}/fault.log")
+        assert not gone_within(session, 5)
+        assert gone_within(session, 12)
+        host.ask("mark")
+
+
+def test_what_is_shipped_is_the_standard_library_side_alone() -> None:
+    """The same bytes every time, and nothing but tasks/host and injectors."""
+    assert shipped() == shipped()
+    assert b"prefect" not in shipped()
+
+
+def test_a_port_in_use_names_its_owner(sshd: Address) -> None:
+    """The refusal names the port and the process that has it."""
+    with supervise(sshd, "one") as host:
+        with pytest.raises(HostError, match=f"port {sshd.port} is in use by sshd"):
+            host.ask("port", wanted=sshd.port)
+        assert host.ask("port", wanted=None) > 1024
+
+
+def pid_of(argument: str) -> int:
+    """The pid of the process whose command line holds these NUL-separated words."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if argument in words and "\0-c\0" not in words:
+                return int(entry.name)
+    raise LookupError(argument)
+
+
+def test_requests_are_json_lines(sshd: Address) -> None:
+    """A name that is no request is refused in words."""
+    with supervise(sshd, "one") as host, pytest.raises(HostError, match="no such request: _end"):
+        host.ask("_end")

@@ -1,0 +1,182 @@
+"""The life cycle of runs over real SSH with the real fault; the engine is a stand-in (see its file)."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks.host import facts
+from tasks.plan import plan
+from tasks.remote import HostError
+from tasks.server import ServerError
+from tasks.session import CampaignStopped, close_campaign, open_campaign, open_session
+from tasks.spec import CampaignSpec, parse_spec
+
+STAND_IN = str(Path(__file__).with_name("stand_in_engine.py"))
+
+
+def spec_of(model: str = "steady", **changes: Any) -> dict[str, Any]:
+    """A spec of short windows on the lab host, server and fault on the first CPU."""
+    cpus = facts.usable_cpus()
+    return {
+        "name": "life",
+        "hosts": [{"name": "lab", "allow_faults": True, "engine_cpus": cpus[:1], "our_cpus": cpus[-1:]}],
+        "engines": [{"kind": "vllm", "model": model, "python": STAND_IN}],
+        "workload": {"input_lengths": [8], "output_lengths": [8], "concurrency": [2]},
+        "scenarios": ["normal", "cpu_compute_squeeze_out"],
+        "windows": {"warmup_s": 0.2, "baseline_s": 1.0, "fault_s": 1.0, "recovery_s": 1.0},
+        **changes,
+    }
+
+
+def run_all(spec: CampaignSpec, home: Path) -> list[dict[str, Any]]:
+    """Run every cell; returns their manifests in the order they ran."""
+    cells = plan(spec, "life-1")
+    open_campaign(spec, home, "life-1", cells)
+    with open_session(spec, spec.hosts[0], home, "life-1") as session:
+        session.preflight(cells)
+        for cell in cells:
+            session.run(cell, len(cells))
+    close_campaign(home, "life-1")
+    return [
+        json.loads((home / "bundles/life-1" / cell.run_id / "manifest.json").read_text()) for cell in cells
+    ]
+
+
+def left_running(home: Path) -> list[str]:
+    """Command lines of processes that still hold the home's path after at most 2 s (the watchdog looks twice a second)."""
+    end = time.monotonic() + 2
+    while (found := holders(home)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
+
+
+def holders(home: Path) -> list[str]:
+    """Command lines of processes that hold the home's path now."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                where = os.readlink(entry / "cwd")
+            except OSError:
+                continue
+            if str(home) in words or where.startswith(str(home)):
+                found.append(words)
+    return found
+
+
+def test_a_campaign_leaves_complete_bundles_and_nothing_else(tmp_path: Path) -> None:
+    """Every window is marked, the fault proved and undone, every file as its digest says; no process is left."""
+    manifests = run_all(parse_spec(spec_of(), "test"), tmp_path)
+    assert [manifest["status"] for manifest in manifests] == ["complete", "complete"]
+    fault = next(manifest for manifest in manifests if manifest["cell"]["anomaly"])
+    assert [mark["name"] for mark in fault["marks"]] == [
+        "recording_start", "baseline_start", "baseline_end", "fault_apply", "fault_start", "fault_end",
+        "fault_revert", "recovery_start", "recovery_end", "recording_stop",
+    ]  # fmt: skip
+    times = [mark["epoch_ns"] for mark in fault["marks"]]
+    assert times == sorted(times)
+    assert fault["effect"]["proved"]
+    assert fault["effect"]["undone"]
+    assert fault["effect"]["during"] < fault["effect"]["before"]
+    for manifest in manifests:
+        folder = tmp_path / "bundles/life-1" / manifest["run_id"]
+        assert {"counters.jsonl", "load.log"} < {file["name"] for file in manifest["files"]}
+        for file in manifest["files"]:
+            assert facts.size_and_sha256(folder / file["name"]) == (file["size_bytes"], file["sha256"])
+    assert left_running(tmp_path) == []
+
+
+def test_a_server_that_dies_at_start_shows_its_last_words(tmp_path: Path) -> None:
+    """The error holds the exit code and what the server said."""
+    with pytest.raises(ServerError, match=r"exit code 7(.|\n)*ValueError: no such model"):
+        run_all(parse_spec(spec_of("dies-at-start"), "test"), tmp_path)
+    assert left_running(tmp_path) == []
+
+
+def test_a_server_that_dies_in_a_run_leaves_a_failed_bundle(tmp_path: Path) -> None:
+    """The reason is in the manifest, the fault is undone, and too many in a row end the campaign."""
+    spec = spec_of("dies-in-fault", scenarios=["cpu_compute_squeeze_out"], repetitions=3)
+    spec["limits"] = {"max_consecutive_failures": 2}
+    with pytest.raises(CampaignStopped, match=r"2 cells failed in a row(.|\n)*stood in until the fault"):
+        run_all(parse_spec(spec, "test"), tmp_path)
+    bundles = sorted((tmp_path / "bundles/life-1").glob("r*/manifest.json"))
+    assert [json.loads(path.read_text())["status"] for path in bundles] == ["failed", "failed"]
+    assert left_running(tmp_path) == []
+
+
+def test_a_port_in_use_is_refused_by_name(tmp_path: Path) -> None:
+    """The refusal names the port and its owner."""
+    import http.server
+
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as taken:
+        spec = spec_of(scenarios=["normal"])
+        spec["engines"][0]["port"] = taken.server_port
+        with pytest.raises(HostError, match=f"port {taken.server_port} is in use by .*pid {os.getpid()}"):
+            run_all(parse_spec(spec, "test"), tmp_path)
+
+
+def test_no_compiler_is_said_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host without a C compiler cannot have the fault, and says what to install."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("sh", "env"):
+        (tools / tool).symlink_to(f"/bin/{tool}")
+    monkeypatch.setenv("PATH", str(tools))
+    with pytest.raises(HostError, match="cannot have cpu_compute_squeeze_out: no C compiler"):
+        run_all(parse_spec(spec_of(), "test"), tmp_path)
+    assert not list((tmp_path / "bundles/life-1").glob("r*"))
+
+
+def test_no_room_on_the_host_is_said_before_anything_starts(tmp_path: Path) -> None:
+    """A campaign that cannot be stored is not begun."""
+    spec = parse_spec(spec_of(), "test")
+    cells = plan(spec, "life-1")
+    with open_session(spec, spec.hosts[0], tmp_path, "life-1") as session:
+        session.facts["disk_free_bytes"] = 1 << 20
+        with pytest.raises(HostError, match="1 MiB free, 95 MiB needed"):
+            session.preflight(cells)
+
+
+@pytest.mark.parametrize("phase", ["start the server", "baseline window", "fault window"])
+def test_ctrl_c_takes_everything_down_within_ten_seconds(tmp_path: Path, phase: str) -> None:
+    """Server, load, recorders and fault are gone, the exit code is 130, and one line is said."""
+    spec = spec_of(
+        scenarios=["cpu_compute_squeeze_out"], windows={"warmup_s": 0.2, "baseline_s": 5, "fault_s": 60}
+    )
+    spec["limits"] = {"cell_timeout_s": 600}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    home = tmp_path / "home"
+    command = [
+        sys.executable,
+        "-m",
+        "tasks.cli.main",
+        "campaign",
+        "run",
+        str(tmp_path / "spec.yaml"),
+        "--home",
+        str(home),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
+        assert child.stderr is not None
+        for line in child.stderr:
+            if phase in line:
+                break
+        time.sleep(0.5)
+        begin = time.monotonic()
+        os.killpg(child.pid, signal.SIGINT)
+        said = child.stderr.read()
+        assert child.wait(20) == 130
+    took = time.monotonic() - begin
+    assert took < 10
+    assert "Traceback" not in said
+    assert said.splitlines()[-1] == "lprism: interrupted"
+    assert left_running(home) == []

@@ -1,0 +1,271 @@
+"""The campaign spec: what is accepted, and what somebody reads who has written something else."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks import spec as specs
+from tasks.settings import SpecError
+from tasks.spec import CampaignSpec, load_spec, parse_spec
+
+SMALL: dict[str, Any] = yaml.safe_load("""
+name: first
+hosts: [{name: lab, allow_faults: true}]
+engines: [{kind: vllm, model: tiny, args: {enforce-eager: true, max-num-seqs: 16}}]
+workload: {input_lengths: [32], output_lengths: [64], concurrency: [4]}
+scenarios: [normal, {anomaly: cpu_compute_squeeze_out, strength: {threads_per_cpu: 1}}]
+repetitions: 3
+""")
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """Return the small spec with one place set, such as `hosts.0.port`."""
+    spec: Any = copy.deepcopy(SMALL)
+    *way, last = path.split(".")
+    place = spec
+    for part in way:
+        place = place[int(part)] if part.isdigit() else place.setdefault(part, {})
+    if isinstance(place, list):
+        place.insert(int(last), value)
+    else:
+        place[last] = value
+    return dict(spec)
+
+
+def refusal(content: object) -> str:
+    """Return what is said about a spec that cannot be used."""
+    with pytest.raises(SpecError) as error:
+        parse_spec(content, "s.yaml")
+    return str(error.value)
+
+
+def test_a_small_spec_gets_the_defaults() -> None:
+    """What a spec leaves out has a stated value."""
+    spec = parse_spec(SMALL)
+    assert (spec.seed, spec.repetitions, spec.modes) == (7, 3, ["sentinel"])
+    assert spec.windows.total_s == 15 + 10 + 10 + 10
+    assert spec.limits.model_dump() == {
+        "cell_timeout_s": 600.0,
+        "max_consecutive_failures": 3,
+        "busy_host": "refuse",
+    }
+    assert [scenario.name for scenario in spec.scenarios] == ["normal", "cpu_compute_squeeze_out"]
+    assert spec.hosts[0].address is None
+
+
+def test_every_supported_key_is_taken() -> None:
+    """The design's spec, restricted to what works, parses as it stands."""
+    spec = parse_spec(
+        yaml.safe_load("""
+name: nightly-a100
+hosts:
+  - {name: gpu-01, address: gpu-01.example, user: bench, port: 2222, identity_file: ~/.ssh/id, known_hosts: k,
+     gpus: [0, 1], group: a100, allow_faults: true, engine_cpus: [0, 1], our_cpus: [2]}
+engines:
+  - {kind: vllm, model: Qwen/Qwen3-32B, args: {tensor-parallel-size: 8, config: {level: 3}, lora: [a]},
+     python: /opt/vllm/bin/python, port: 8000, env: {OMP_NUM_THREADS: "1"}}
+workload: {input_lengths: [128, 256], output_lengths: [128], concurrency: [1, 8]}
+scenarios: [normal, cpu_compute_squeeze_out]
+modes: [sentinel]
+windows: {warmup_s: 0, baseline_s: 10, fault_s: 10.5, recovery_s: 10}
+slo: {ttft_ms: 500, tpot_ms: 50}
+repetitions: 3
+seed: 7
+limits: {cell_timeout_s: 600, max_consecutive_failures: 3, busy_host: wait}
+""")
+    )
+    assert spec.hosts[0].port == 2222
+    assert spec.engines[0].args["tensor-parallel-size"] == 8
+
+
+def test_a_dumped_spec_is_a_spec() -> None:
+    """What Prefect stores and hands back is the same spec."""
+    spec = parse_spec(SMALL)
+    dumped = spec.model_dump(mode="json")
+    assert dumped["scenarios"] == SMALL["scenarios"]
+    assert parse_spec(dumped) == spec
+    assert CampaignSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_prefects_form_takes_what_a_file_may_hold() -> None:
+    """The JSON schema that Prefect checks a spec by allows every form of a scenario, and no misspelt key."""
+    form = jsonschema.Draft202012Validator(CampaignSpec.model_json_schema())
+    assert list(form.iter_errors(SMALL)) == []
+    assert list(form.iter_errors(parse_spec(SMALL).model_dump(mode="json"))) == []
+    assert list(form.iter_errors(changed("repetition", 3)))
+    assert list(form.iter_errors(changed("scenarios.0", {"anomly": "normal"})))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("repetition", 3, "repetition: unknown key 'repetition', did you mean 'repetitions'?"),
+        ("hosts.0.alow_faults", True, "unknown key 'alow_faults', did you mean 'allow_faults'?"),
+        ("windows.warmup", 3, "windows.warmup: unknown key 'warmup', did you mean 'warmup_s'?"),
+        ("slo.tftt_ms", 3, "slo.tftt_ms: unknown key 'tftt_ms', did you mean 'ttft_ms'?"),
+        ("limits.busyhost", "wait", "limits.busyhost: unknown key 'busyhost', did you mean 'busy_host'?"),
+        ("workload.inputs", [1], "(there are: input_lengths, output_lengths, concurrency)"),
+        ("engines.0.kind", "vlm", "unknown engine 'vlm', did you mean 'vllm'? (there are: vllm"),
+        ("engines.0.str", 1, "unknown key 'str'"),
+        ("scenarios.0", "cpu_squeze", "'cpu_squeze', did you mean 'cpu_compute_squeeze_out'?"),
+        ("scenarios.0", {"anomly": "normal"}, "unknown key 'anomly', did you mean 'anomaly'?"),
+        ("modes", ["sentinal"], "unknown mode 'sentinal', did you mean 'sentinel'?"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_word_is_named_with_the_nearest_valid_one(path: str, value: object, said: str) -> None:
+    """Nothing that is misspelt is passed over, and the answer says what was meant."""
+    message = refusal(changed(path, value))
+    assert message.startswith("s.yaml: ")
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("engines.0.kind", "xdit", "engine 'xdit' is not there yet"),
+        ("engines.0.attach", "http://h:8000", "the key 'attach' is not there yet"),
+        ("engines.0.container", "serving", "the key 'container' is not there yet"),
+        ("windows.deep_iterations", 50, "the key 'deep_iterations' is not there yet"),
+        ("scenarios.0", "sham", "scenario 'sham' is not there yet"),
+        ("modes", ["deepdive"], "mode 'deepdive' is not there yet"),
+        ("modes", ["sentinel", {"deepdive": {"workloads": []}}], "mode 'deepdive' is not there yet"),
+    ],
+)
+def test_what_is_planned_and_not_built_is_refused_in_so_many_words(
+    path: str, value: object, said: str
+) -> None:
+    """A part of the design that is missing is never silently ignored."""
+    assert said in refusal(changed(path, value))
+
+
+def test_every_planned_scenario_is_refused_or_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module in injectors/ is a scenario at once; until then the name is known as planned."""
+    for name in specs.NOT_YET_SCENARIOS:
+        assert name in specs.known_scenarios() or "not there yet" in refusal(changed("scenarios.0", name))
+    monkeypatch.setattr(specs, "known_scenarios", lambda: ["normal", "cpu_compute_squeeze_out", "cpu_swap"])
+    assert parse_spec(changed("scenarios.0", "cpu_swap")).scenarios[0].anomaly == "cpu_swap"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("hosts.0.allow_faults", False, "'cpu_compute_squeeze_out' is a fault, and host 'lab' does not"),
+        ("hosts.0.allow_faults", "yes", "hosts[0].allow_faults: 'yes' is wrong"),
+        ("hosts.0.address", "10.0.0.1", "'lab' is started by the campaign itself: leave out address"),
+        ("hosts.1", {"name": "gpu"}, "hosts[1]: host 'gpu' needs an address"),
+        ("hosts.1", {"name": "gpu", "address": "-oProxyCommand=x"}, "hosts[1].address"),
+        ("hosts.1", {"name": "gpu", "address": "a b"}, "hosts[1].address"),
+        ("hosts.1", {"name": "lab", "allow_faults": True}, "two hosts are called 'lab'"),
+        ("hosts.0.engine_cpus", [], "hosts[0].engine_cpus"),
+        ("name", "../up", "name: '../up' has characters that cannot stand here"),
+        ("name", 2026, "name: 2026 is wrong: should be text; put it in quotes"),
+        ("workload.concurrency", 4, "workload.concurrency: 4 is wrong: should be a list"),
+        ("workload.concurrency", [], "workload.concurrency"),
+        ("workload.concurrency", [4, 4], "4 is there twice"),
+        ("workload.input_lengths", [True], "workload.input_lengths[0]: True is wrong"),
+        ("workload.input_lengths", [0], "workload.input_lengths[0]: 0 is wrong"),
+        ("scenarios.0", "normal", "normal is there twice"),
+        ("scenarios.0", None, "a scenario is a name, or {anomaly: NAME, strength: {...}}"),
+        ("scenarios.0", {"anomaly": None}, "a scenario is a name, or {anomaly: NAME, strength: {...}}"),
+        ("scenarios.0", {"anomaly": "normal", "strength": {"a": 1}}, "'normal' injects nothing"),
+        ("engines.0.args", {"--tp": 8}, "engines[0].args.--tp"),
+        ("engines.0.args", {"x": float("nan")}, "engines[0].args.x: nan cannot stand here"),
+        ("engines.0.env", {"A B": "1"}, "engines[0].env.A B"),
+        ("engines.0.model", "a\nb", "engines[0].model"),
+        ("windows.baseline_s", float("inf"), "windows.baseline_s: inf is wrong"),
+        ("windows.baseline_s", 0, "windows.baseline_s: 0 is wrong"),
+        ("windows.fault_s", 600, "but the windows of one cell already take 635 s"),
+        ("limits.busy_host", "ask", "limits.busy_host"),
+        ("seed", -1, "seed: -1 is wrong"),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_used_is_named_with_its_place(path: str, value: object, said: str) -> None:
+    """A spec is refused before anything is started, and the place that is wrong is in the message."""
+    assert said in refusal(changed(path, value))
+
+
+def test_one_cpu_is_not_given_away_twice() -> None:
+    """A CPU is the engine's or ours, since sharing it blurs what is measured."""
+    host = {"name": "lab", "allow_faults": True, "engine_cpus": [0, 1], "our_cpus": [1]}
+    assert "CPU 1 is in both" in refusal({**SMALL, "hosts": [host]})
+
+
+def test_a_message_has_two_lines_at_most_and_names_the_other_places() -> None:
+    """Many mistakes do not make a wall of text."""
+    wrong = {**SMALL, "seed": -1, "name": 3, "reptitions": 3, "modes": 4}
+    first, second = refusal(wrong).splitlines()
+    assert "did you mean 'repetitions'" in first
+    assert second.startswith("also wrong: ")
+    assert set(second.removeprefix("also wrong: ").split(", ")) == {"seed", "name", "modes"}
+    assert "is missing" in refusal({})
+    assert "should be a mapping" in refusal([1])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "is not there"),
+        (b"", "is empty"),
+        (b"\xff\xfe", "is not UTF-8 text (byte 0)"),
+        (b"name: [1", "is not YAML: "),
+        (b"a:\n\t- b", "(line 2, column 1)"),
+        (b"- a", "holds a list, not a mapping"),
+        (b"just words", "holds a str, not a mapping"),
+        (b"seed: 1\nseed: 2", "the key 'seed' is there twice (line 2, column 1)"),
+        (b"slo: {ttft_ms: 1, ttft_ms: 2}", "the key 'ttft_ms' is there twice"),
+        (b"name: !!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
+        (b"seed: 2026-13-99", "cannot be read as YAML"),
+        (b"[" * 5000, "cannot be read as YAML"),
+        (b"? [a]\n: b", "unhashable"),
+        (b"#" * 1_000_001, "is larger than"),
+        (b"name: \x00", "is not YAML"),
+    ],
+)
+def test_a_file_that_is_no_spec_is_named(tmp_path: Path, content: bytes | None, said: str) -> None:
+    """Whatever the file is, there is one message with its path, and no traceback."""
+    path = tmp_path / "s.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SpecError) as error:
+        load_spec(path)
+    assert str(path) in str(error.value)
+    assert said in str(error.value)
+    assert len(str(error.value).splitlines()) <= 2
+
+
+def test_a_folder_is_no_spec(tmp_path: Path) -> None:
+    """The path of a folder is answered like any other mistake."""
+    with pytest.raises(SpecError, match="cannot be read: Is a directory"):
+        load_spec(tmp_path)
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    """What is in the file is what is in the spec, also with a byte order mark before it."""
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump(SMALL), encoding="utf-8-sig")
+    assert load_spec(path) == parse_spec(SMALL)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from([*SMALL, "modes", "windows", "slo", "limits", "seed", "nonsense"]), JSON)
+def test_whatever_stands_at_a_key_there_is_a_spec_or_a_message(key: str, value: object) -> None:
+    """No value makes anything but a spec or a SpecError of one or two lines."""
+    try:
+        parse_spec({**SMALL, key: value})
+    except SpecError as error:
+        lines = str(error).splitlines()
+    else:
+        lines = ["a spec"]
+    assert 1 <= len(lines) <= 2
