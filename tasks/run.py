@@ -57,6 +57,7 @@ class Run:
     exit_codes: dict[str, int | None] = field(default_factory=dict)
     effect: dict[str, Any] | None = None
     folder: str = ""
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def engine_cpus(self) -> list[int]:
@@ -100,7 +101,7 @@ class Run:
         windows, cell = self.spec.windows, self.cell
         seconds = windows.total_s + LOAD_START_S
         command = vllm.bench_command(
-            self.server.python, self.server.url, self.server.engine.model, input_length=cell.input_length,
+            self.server.python, self.server.url, self.server.model, input_length=cell.input_length,
             output_length=cell.output_length, concurrency=cell.concurrency, result_dir=self.folder,
             prompts=int(min(seconds * cell.concurrency * REQUESTS_A_SECOND_BOUND, 2000)),
             seed=self.spec.seed + cell.run_order, result_file="load.json", ready_timeout_s=0,
@@ -183,6 +184,9 @@ class Run:
             time.sleep(min(left, 1.0))
 
     def _check_alive(self) -> None:
+        limit_s = self.spec.limits.cell_timeout_s
+        if time.monotonic() - self.began > limit_s:
+            raise RunFailed(f"it took longer than limits.cell_timeout_s, {limit_s:g} s")
         for name in ("engine", "load"):
             servers.check_alive(self.supervisor, name)
 

@@ -27,6 +27,7 @@ class Server:
     """A running server: what it is, where it answers, and the process session it lives in."""
 
     engine: Engine
+    model: str
     python: str
     version: str
     key: str
@@ -37,7 +38,7 @@ class Server:
 
 
 def start(
-    supervisor: Supervisor, host: Host, facts: Mapping[str, Any], engine: Engine, python: str
+    supervisor: Supervisor, host: Host, facts: Mapping[str, Any], engine: Engine, python: str, model: str
 ) -> Server:
     """Start the server, pinned to its CPUs, and wait until it is ready.
 
@@ -47,14 +48,14 @@ def start(
         supervisor.ask("output", argv=vllm.version_command(python), cpus=our_cpus(host, facts))
     ).strip()
     port = supervisor.ask("port", wanted=engine.port)
-    command = vllm.serve_command(python, engine.model, "127.0.0.1", port, engine.args)
+    command = vllm.serve_command(python, model, "127.0.0.1", port, engine.args)
     log = f"{supervisor.folder}/engine.log"
     session = supervisor.ask(
         "start", name="engine", argv=command, log=log, cpus=engine_cpus(host, facts),
         env=_environment(supervisor, host, engine),
     )  # fmt: skip
     server = Server(
-        engine, python, version, vllm.engine_key(engine.kind, version, engine.args),
+        engine, model, python, version, vllm.engine_key(engine.kind, version, engine.args),
         command, f"http://127.0.0.1:{port}", session, log,
     )  # fmt: skip
     _wait_ready(supervisor, server)

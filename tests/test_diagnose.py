@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from tasks.deepdive.compare import examine, plain, run_samples
 from tasks.deepdive.diagnose import Diagnosis, diagnose_campaign, diagnose_incident
 from tasks.deepdive.signatures import CAUSES, SIGNATURES_FILE, Clause, load_signatures

@@ -25,7 +25,7 @@ LPRISM = [sys.executable, "-m", "tasks.cli.main"]
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A home after `lprism demo --repetitions 2`, and what the command printed."""
     home = tmp_path_factory.mktemp("demo") / "home"
-    ended = subprocess.run(
+    ended = subprocess.run(  # what it said is shown before the exit code is judged
         [*LPRISM, "demo", "--repetitions", "2", "--home", str(home)],
         capture_output=True,
         text=True,

@@ -22,7 +22,7 @@ from tasks.spec import CampaignSpec, parse_spec
 STAND_IN = str(Path(__file__).with_name("stand_in_engine.py"))
 
 
-def spec_of(model: str = "steady", **changes: Any) -> dict[str, Any]:
+def spec_of(model: str = "steady", **changes: object) -> dict[str, Any]:
     """A spec of short windows on the lab host, server and fault on the first CPU."""
     cpus = facts.usable_cpus()
     return {
@@ -51,7 +51,7 @@ def run_all(spec: CampaignSpec, home: Path) -> list[dict[str, Any]]:
 
 
 def left_running(home: Path) -> list[str]:
-    """Command lines of processes that still hold the home's path after at most 2 s (the watchdog looks twice a second)."""
+    """What still holds the home's path after at most 2 s: the watchdog looks twice a second."""
     end = time.monotonic() + 2
     while (found := holders(home)) and time.monotonic() < end:
         time.sleep(0.1)
@@ -65,7 +65,7 @@ def holders(home: Path) -> list[str]:
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
                 words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                where = os.readlink(entry / "cwd")
+                where = str((entry / "cwd").readlink())
             except OSError:
                 continue
             if str(home) in words or where.startswith(str(home)):
@@ -74,7 +74,7 @@ def holders(home: Path) -> list[str]:
 
 
 def test_a_campaign_leaves_complete_bundles_and_nothing_else(tmp_path: Path) -> None:
-    """Every window is marked, the fault proved and undone, every file as its digest says; no process is left."""
+    """Every window is marked, the fault proved and undone, every file as its digest says."""
     manifests = run_all(parse_spec(spec_of(), "test"), tmp_path)
     assert [manifest["status"] for manifest in manifests] == ["complete", "complete"]
     fault = next(manifest for manifest in manifests if manifest["cell"]["anomaly"])

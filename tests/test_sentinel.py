@@ -8,6 +8,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+
 from tasks.sentinel import evaluate
 from tasks.sentinel.detect import (
     INCIDENT_ALARMS,

@@ -7,7 +7,7 @@ import typer
 
 from tasks.cli import options
 from tasks.cli.pipeline import run_pipeline
-from tasks.settings import cache_path, home_path
+from tasks.settings import home_path
 
 REPETITIONS = 3
 
@@ -35,19 +35,17 @@ def demo(
 
 
 def demo_spec(engine: str, repetitions: int, cpus: list[int]) -> dict[str, Any]:
-    """The demo's campaign spec; it makes the tiny model's folder if that is not there yet.
+    """The demo's campaign spec on these CPUs.
 
     Server and fault share one CPU and everything of ours has another, where there are two: a fault is then
     felt by the server alone, and we are not felt at all.
     """
-    from tasks.lab.tiny_model import make_tiny_model
-
     pinned = {"engine_cpus": cpus[:1], "our_cpus": cpus[1:2]} if len(cpus) > 1 else {}
     arguments = {"load-format": "dummy", "enforce-eager": True, "max-model-len": 2048, "max-num-seqs": 16}
     return {
         "name": "demo",
         "hosts": [{"name": "lab", "allow_faults": True, **pinned}],
-        "engines": [{"kind": engine, "model": str(make_tiny_model(cache_path())), "args": arguments}],
+        "engines": [{"kind": engine, "model": "tiny", "args": arguments}],
         "workload": {"input_lengths": [32], "output_lengths": [64], "concurrency": [4]},
         "scenarios": ["normal", "cpu_compute_squeeze_out"],
         "windows": {"warmup_s": 4.0, "baseline_s": 10.0, "fault_s": 10.0, "recovery_s": 6.0},

@@ -29,7 +29,11 @@ def install(
     force: Annotated[bool, typer.Option("--force", help="Build it anew even if it is there.")] = False,
     home: options.Home = None,  # noqa: ARG001 - every command takes it; engines are shared by all homes
 ) -> None:
-    """Install an engine into the user's cache, and start it once to see that it works."""
+    """Install an engine into the user's cache (3.4 GB), and start it once to see that it works.
+
+    pip is asked for torch first; where its index has no CPU build of it, name PyTorch's CPU index in
+    PIP_EXTRA_INDEX_URL, or several GB of CUDA libraries come along.
+    """
     from tasks.spec_errors import unknown
 
     if engine not in INSTALLABLE:

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from tasks.spec import CampaignSpec
 
 ANALYSIS_S = 40.0  # Prefect's start, ingest, validation, training, diagnosis
-SHOWN = (
-    "run_order", "run_id", "scenario", "incidents", "lag_batches", "lag_ms", "slowdown", "named_cause", "verdict",
-)  # fmt: skip
+SHOWN = ("run_id", "scenario", "incidents", "lag_batches", "lag_ms", "slowdown", "named_cause", "verdict")
 
 
 def run_pipeline(spec: "CampaignSpec", home: Path) -> None:
@@ -50,14 +48,16 @@ def show_verdicts(home: Path, campaign: str) -> None:
     rows = verdicts(home, campaign)
     print_table(SHOWN, [[_short(row[name]) for name in SHOWN] for row in rows])
     for row in rows:
-        if row["scenario"] != "normal":
+        if row["scenario"] != "normal" and row["verdict"] != "failed":
             typer.echo(printable(sentence(row)))
     right = sum(row["verdict"] == "right" for row in rows)
-    typer.echo(f'\n{right} of {len(rows)} right.  Ask on: lprism sql "SELECT * FROM v_injected_vs_diagnosed"')
-    failed = [row["run_id"] for row in rows if row["verdict"] == "failed"]
+    typer.echo(
+        f"\n{right} of {len(rows)} right; the same: lprism sql 'FROM v_injected_vs_diagnosed' --home {home}"
+    )
+    failed = sum(row["verdict"] == "failed" for row in rows)
     if failed:
         raise LprismError(
-            f'{len(failed)} cells failed: lprism sql "SELECT run_id, reason FROM runs" says why'
+            f"{failed} of {len(rows)} cells failed; why: lprism sql 'FROM v_runs' --home {home}"
         )
 
 
@@ -77,7 +77,8 @@ def sentence(row: dict[str, Any]) -> str:
         found = f"found after {row['lag_batches']} batches ({row['lag_ms'] / 1000:.1f} s)"
     undone = "undone, and the undo proved" if row["effect_undone"] else "the undo is NOT proved"
     slo = {True: "SLO broken", False: "SLO kept", None: "no SLO judged"}[row["slo_violated"]]
-    return f"{row['run_id']}: injected {row['scenario']}, {found}, cause named {row['named_cause']}: {row['evidence']}; {slo}; {undone}"
+    told = f"{row['run_id']}: injected {row['scenario']}, {found}, cause named {row['named_cause']}"
+    return f"{told}: {row['evidence']}; {slo}; {undone}"
 
 
 def _short(value: object) -> object:

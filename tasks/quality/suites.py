@@ -28,7 +28,7 @@ Policy = Literal["fail", "warn"]
 
 @dataclass(frozen=True)
 class Check:
-    """A broken check of policy `fail` stops the pipeline, one of `warn` only tells; it `judges` these rows."""
+    """Policy `fail` stops the pipeline when the check is broken, `warn` only tells; it `judges` these rows."""
 
     policy: Policy
     judges: Literal["runs", "files", "batches", "counters"]

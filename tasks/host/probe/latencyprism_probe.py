@@ -212,6 +212,8 @@ def wrap_worker(worker_class: Any, sink: Sink) -> None:
 class Hook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Runs `patch(module)` right after the hooked module's body; then steps aside."""
 
+    installed = False  # in this process; a forked child inherits the wrapped class along with it
+
     def __init__(self, patch: Callable[[Any], None]) -> None:
         self.patch = patch
         self.loader: Any = None
@@ -239,9 +241,9 @@ class Hook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def register() -> None:
     """The entry point: vLLM calls it in every process, some of them more than once."""
-    if not TARGET or getattr(register, "done", False):
+    if not TARGET or Hook.installed:
         return
-    register.done = True  # type: ignore[attr-defined]
+    Hook.installed = True
     sink = Sink()
 
     def patch(module: Any) -> None:
