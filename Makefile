@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint
+.PHONY: help install demo test lint bench
 
 # The first of these that runs and is 3.11 or later (a name in PATH may be a launcher of an absent version).
 PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do \
@@ -15,6 +15,7 @@ help:
 	@echo 'make demo          the whole way on this machine (ARGS="--home DIR")'
 	@echo 'make test          every test (ARGS="tests/test_plan.py -k seed")'
 	@echo 'make lint          ruff and mypy'
+	@echo 'make bench         what ingest costs, as ratios'
 
 install: .venv/.stamp
 
@@ -36,3 +37,6 @@ lint: install
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+
+bench: install
+	.venv/bin/python -m tests.bench $(ARGS)

@@ -142,7 +142,7 @@ class Run:
 
     def _apply(self) -> None:
         seconds = int(self.spec.windows.fault_s) + FAULT_MARGIN_S
-        with self.phase(f"inject {self.cell.anomaly}", 0.5):
+        with self.phase("inject", 0.5):
             self.mark("fault_apply")
             applied = self.supervisor.ask(
                 "fault_apply", anomaly=self.cell.anomaly, strength=dict(self.cell.strength),
@@ -151,7 +151,7 @@ class Run:
             self._noted_effect()["detail"] = applied["detail"]
 
     def _revert(self) -> None:
-        with self.phase(f"undo {self.cell.anomaly}", 0.5):
+        with self.phase("undo", 0.5):
             self.mark("fault_revert")
             self.supervisor.ask("fault_revert", anomaly=self.cell.anomaly)
 

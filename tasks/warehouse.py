@@ -83,7 +83,8 @@ def memory_connection(spill: Path | None = None) -> "duckdb.DuckDBPyConnection":
     import duckdb
 
     # Without a folder of ours DuckDB would spill into one that it makes in the working directory.
-    return duckdb.connect(config={"python_enable_replacements": False, "temp_directory": str(spill or "")})
+    con = duckdb.connect(config={"python_enable_replacements": False, "temp_directory": str(spill or "")})
+    return execute(con, "quiet")
 
 
 @contextmanager

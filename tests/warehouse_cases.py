@@ -25,12 +25,17 @@ EFFECT = {
     "metric": "victim_gflops", "unit": "GFLOP/s", "before": 2.0, "during": 1.0, "after": 2.0,
     "proved": True, "undone": True, "detail": "two threads",
 }  # fmt: skip
-CELL = {
+CELL: dict[str, Any] = {
     "host": "lab", "engine": "vllm", "engine_version": "0.32.0", "model": "tiny", "engine_args": {},
     "scenario": "normal", "anomaly": None, "strength": {}, "input_length": 32, "output_length": 64,
     "concurrency": 4, "mode": "sentinel", "repetition": 1,
 }  # fmt: skip
-FAULT_CELL = {**CELL, "scenario": "cpu_quota", "anomaly": "cpu_quota", "strength": {"share": 0.5}}
+FAULT_CELL: dict[str, Any] = {
+    **CELL,
+    "scenario": "cpu_quota",
+    "anomaly": "cpu_quota",
+    "strength": {"share": 0.5},
+}
 
 Line = Mapping[str, Any] | bytes
 
@@ -105,16 +110,26 @@ def write_bundle(
     return folder
 
 
-def good_bundle(folder: Path, run_id: str = RUN, **changes: Any) -> Path:
+def good_bundle(
+    folder: Path,
+    run_id: str = RUN,
+    marks: Mapping[str, float] = NORMAL_MARKS,
+    **changes: Any,  # noqa: ANN401 - keys of a manifest
+) -> Path:
     """A bundle of a complete run that passes every check: a batch in each window, ten samples a second."""
     batches = [clock(0), batch(1.1), batch(4.1), batch(7.1), clock(at(9))]
-    return write_bundle(folder, batches, [clock(0), *steady(), clock(at(9))], run_id=run_id, **changes)
+    counters = [clock(0), *steady(), clock(at(9))]
+    return write_bundle(folder, batches, counters, marks=marks, run_id=run_id, **changes)
 
 
-def good_fault(folder: Path, run_id: str = RUN, **changes: Any) -> Path:
+def good_fault(
+    folder: Path,
+    run_id: str = RUN,
+    marks: Mapping[str, float] = MARKS,
+    **changes: Any,  # noqa: ANN401 - keys of a manifest
+) -> Path:
     """The same with a fault that was proved and undone."""
-    given = {"cell": FAULT_CELL, "effect": EFFECT, "marks": MARKS, **changes}
-    return good_bundle(folder, run_id, **given)
+    return good_bundle(folder, run_id, marks, **{"cell": FAULT_CELL, "effect": EFFECT, **changes})
 
 
 def parts(home: Path, table: str) -> list[str]:

@@ -3,11 +3,11 @@
 CREATE VIEW v_columns AS
 WITH
 relations AS (
-    SELECT schema_name, table_name, 'table' AS kind, comment
+    SELECT schema_name, table_name, 'table' AS kind, "comment" AS table_comment
     FROM DUCKDB_TABLES()
     WHERE database_name = CURRENT_DATABASE()
     UNION ALL
-    SELECT schema_name, view_name AS table_name, 'view' AS kind, comment
+    SELECT schema_name, view_name AS table_name, 'view' AS kind, "comment" AS table_comment
     FROM DUCKDB_VIEWS()
     WHERE database_name = CURRENT_DATABASE() AND NOT internal
 )
@@ -15,10 +15,10 @@ relations AS (
 SELECT
     r.table_name,
     r.kind,
-    r.comment AS table_comment,
+    r.table_comment,
     c.column_name,
     c.data_type,
-    c.comment AS column_comment
+    c."comment" AS column_comment
 FROM relations AS r
 INNER JOIN DUCKDB_COLUMNS() AS c USING (schema_name, table_name)
 WHERE c.database_name = CURRENT_DATABASE()

@@ -1,6 +1,7 @@
 """Runs the main job from the command line: a Prefect server, the screen, the flow, and what came out."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,15 +51,12 @@ def show_verdicts(home: Path, campaign: str) -> None:
     for row in rows:
         if row["scenario"] != "normal" and row["verdict"] != "failed":
             typer.echo(printable(sentence(row)))
+    ask = f"{sys.argv[0]} sql 'FROM %s' --home {home}"
     right = sum(row["verdict"] == "right" for row in rows)
-    typer.echo(
-        f"\n{right} of {len(rows)} right; the same: lprism sql 'FROM v_injected_vs_diagnosed' --home {home}"
-    )
+    typer.echo(f"\n{right} of {len(rows)} right; the same: {ask % 'v_injected_vs_diagnosed'}")
     failed = sum(row["verdict"] == "failed" for row in rows)
     if failed:
-        raise LprismError(
-            f"{failed} of {len(rows)} cells failed; why: lprism sql 'FROM v_runs' --home {home}"
-        )
+        raise LprismError(f"{failed} of {len(rows)} cells failed; why: {ask % 'v_runs'}")
 
 
 def verdicts(home: Path, campaign: str) -> list[dict[str, Any]]:

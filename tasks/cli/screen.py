@@ -12,6 +12,8 @@ from rich.text import Text
 from tasks import progress
 from tasks.cli.output import printable
 
+PREFECT_START_S = 8.0
+
 
 class Clock:
     """Turns the phases said so far into the share done and the seconds left."""
@@ -60,6 +62,7 @@ def campaign_screen(total_s: float) -> Iterator[None]:
             yield
         return
     clock = Clock(total_s)
+    clock.begin(PREFECT_START_S)
     columns = (
         BarColumn(24),
         TimeElapsedColumn(),

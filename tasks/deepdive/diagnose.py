@@ -80,7 +80,7 @@ def diagnose_campaign(home: Path, campaign: str) -> DiagnoseSummary:
     with lake_connection(home, campaign) as con:
         watched = execute(con, "watched_runs", campaign=campaign).df()
         for run in watched.to_dict("records"):
-            rows += _run_rows(con, run, signatures)
+            rows += _run_rows(con, {str(name): value for name, value in run.items()}, signatures)
     frame = pd.DataFrame(rows, columns=list(DIAGNOSIS_COLUMNS))
     write_frame(home, "rca_diagnosis", campaign, "all", frame.astype({"incident_index": "Int64"}))
     first = frame[(frame["rank"] == 1) & frame["incident_index"].notna()]

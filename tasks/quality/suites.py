@@ -28,7 +28,7 @@ Policy = Literal["fail", "warn"]
 
 @dataclass(frozen=True)
 class Check:
-    """Policy `fail` stops the pipeline when the check is broken, `warn` only tells; it `judges` these rows."""
+    """When it is broken, `fail` stops the pipeline and `warn` only tells; it `judges` these rows."""
 
     policy: Policy
     judges: Literal["runs", "files", "batches", "counters"]
@@ -161,7 +161,9 @@ def _outcomes(frame: "pd.DataFrame", rows: int) -> list[Any]:
                 )
             )  # fmt: skip
         asset = context.data_sources.add_pandas(SUITE).add_dataframe_asset("summary")
-        batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
+        batch = asset.add_batch_definition_whole_dataframe("all").get_batch(
+            {"dataframe": frame.reset_index(drop=True)}
+        )
         told = {"result_format": "COMPLETE", "unexpected_index_column_names": ["run_id"]}
         return list(batch.validate(suite, result_format=told).results)
 

@@ -1,0 +1,186 @@
+"""The views that people read: rows of the tables in, what is told about a run out."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tasks.traces.bundle import ingest_bundle
+from tasks.warehouse import open_published, publish, write_frame
+from tests.warehouse_cases import (
+    CAMPAIGN,
+    EFFECT,
+    FAULT_CELL,
+    MARKS,
+    MS,
+    OFFSET,
+    RUN,
+    batch,
+    clock,
+    good_bundle,
+    good_fault,
+    write_bundle,
+)
+
+OTHER = "r1111111111"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with one run in the lake."""
+    ingest_bundle(tmp_path, good_bundle(tmp_path / "bundles" / CAMPAIGN / RUN))
+    return tmp_path
+
+
+def rows_of(home: Path, view: str, *columns: str) -> list[tuple[Any, ...]]:
+    """Some columns of a view, from the published file, in the order of the view."""
+    publish(home)
+    with open_published(home) as con:
+        rows: list[tuple[Any, ...]] = con.table(view).select(*columns).fetchall()
+    return rows
+
+
+def diagnosed(home: Path, *columns: str) -> list[tuple[Any, ...]]:
+    """Some columns of v_injected_vs_diagnosed."""
+    return rows_of(home, "v_injected_vs_diagnosed", *columns)
+
+
+def score(run_id: str, batch_index: int, start_s: float, *, alarm: bool) -> dict[str, Any]:
+    """A row of batch_scores: a batch of 10 ms."""
+    start = round(start_s * 1e9) + OFFSET
+    return {
+        "run_id": run_id,
+        "batch_index": batch_index,
+        "start_ns": start,
+        "actual_ns": 10 * MS,
+        "alarm": alarm,
+    }
+
+
+def incident(run_id: str, index: int, excess_ms: float, *, slo_violated: bool = False) -> dict[str, Any]:
+    """A row of incidents."""
+    return {"run_id": run_id, "incident_index": index, "excess_ms": excess_ms, "slo_violated": slo_violated}
+
+
+def cause(run_id: str, index: int | None, rank: int, name: str) -> dict[str, Any]:
+    """A row of rca_diagnosis."""
+    return {
+        "run_id": run_id, "incident_index": index, "rank": rank, "cause": name, "score": 1 / rank,
+        "evidence": f"{name} {index}",
+    }  # fmt: skip
+
+
+def write_gold(home: Path, table: str, rows: list[dict[str, Any]]) -> None:
+    """Put rows of a campaign-wide table into the lake."""
+    frame = pd.DataFrame(rows)
+    if "incident_index" in frame:
+        frame = frame.astype({"incident_index": "Int64"})
+    write_frame(home, table, CAMPAIGN, "all", frame)
+
+
+@pytest.mark.parametrize(
+    ("alarms", "lag"),
+    [
+        ([], (None, None)),
+        ([4.1], (3, 1110.0)),  # batches at 3.0, 3.5 and 4.1 s began since the onset at 3 s
+        ([4.1, 4.2], (3, 1110.0)),
+        ([3.0], (1, 10.0)),  # the very first
+        ([2.9, 4.2], (4, 1210.0)),  # an alarm before the onset is not of the fault
+        ([6.1], (None, None)),  # too late: it was being undone from 6 s on
+        ([2.9], (None, None)),
+    ],
+)
+def test_the_lag_counts_from_the_onset(alarms: list[float], lag: tuple[Any, ...], tmp_path: Path) -> None:
+    """Batches and ms from fault_apply up to the end of the first alarming batch, if before the undo."""
+    starts = [1.1, 2.9, 3.0, 3.5, 4.1, 4.2, 6.1]
+    lines = [clock(0), *(batch(start) for start in starts)]
+    ingest_bundle(tmp_path, write_bundle(tmp_path / "b", lines, cell=FAULT_CELL, effect=EFFECT, marks=MARKS))
+    write_gold(
+        tmp_path,
+        "batch_scores",
+        [score(RUN, index, start, alarm=start in alarms) for index, start in enumerate(starts)],
+    )
+    assert diagnosed(tmp_path, "lag_batches", "lag_ms") == [lag]
+
+
+def test_the_slowdown_is_that_of_decode_steps(tmp_path: Path) -> None:
+    """Median start-to-start time of decode batches, fault over baseline window; prefills do not count."""
+    prefill = [[32, 0, 32, 0]]
+    starts = [1.1, 1.2, 1.3, 1.4, 4.1, 4.3, 4.5, 4.7]  # 0.1 s apart, then 0.2 s
+    lines = [
+        clock(0),
+        *(batch(start) for start in starts),
+        batch(4.71, requests=prefill),
+        batch(4.98, requests=prefill),
+    ]
+    ingest_bundle(tmp_path, write_bundle(tmp_path / "b", lines))
+    assert diagnosed(tmp_path, "slowdown") == [(pytest.approx(2.0),)]
+
+
+def test_the_named_cause_is_that_of_the_largest_incident(home: Path) -> None:
+    """Rank 1 of the incident with the most excess time; its score and evidence go with it."""
+    write_gold(home, "incidents", [incident(RUN, 0, 5.0, slo_violated=True), incident(RUN, 1, 9.0)])
+    write_gold(
+        home,
+        "rca_diagnosis",
+        [cause(RUN, 0, 1, "queueing"), cause(RUN, 1, 2, "cpu_swap"), cause(RUN, 1, 1, "cpu_quota")],
+    )
+    named = diagnosed(home, "incidents", "named_cause", "score", "evidence", "slo_violated", "verdict")
+    assert named == [(2, "cpu_quota", 1.0, "cpu_quota 1", True, "wrong")]
+
+
+@pytest.mark.parametrize(
+    ("injected", "named", "verdict"),
+    [
+        (False, "none", "right"),
+        (False, "cpu_quota", "wrong"),
+        (False, None, None),
+        (True, "cpu_quota", "right"),
+        (True, "none", "wrong"),
+        (True, "cpu_swap", "wrong"),
+        (True, None, None),
+    ],
+)
+def test_a_verdict_compares_what_was_named_with_what_was_injected(
+    *, injected: bool, named: str | None, verdict: str | None, tmp_path: Path
+) -> None:
+    """A run that nobody diagnosed gets none: silence is no right answer."""
+    ingest_bundle(tmp_path, (good_fault if injected else good_bundle)(tmp_path / "b"))
+    if named:
+        found = named != "none"
+        write_gold(tmp_path, "rca_diagnosis", [cause(RUN, 0 if found else None, 1, named)])
+        if found:
+            write_gold(tmp_path, "incidents", [incident(RUN, 0, 5.0)])
+    assert diagnosed(tmp_path, "named_cause", "verdict") == [(named, verdict)]
+
+
+def test_a_fault_that_was_not_proved_is_no_right_answer(tmp_path: Path) -> None:
+    """The right name for an effect that nobody saw counts as wrong; a failed run as failed."""
+    ingest_bundle(tmp_path, good_fault(tmp_path / "b1", effect={**EFFECT, "proved": False}))
+    ingest_bundle(tmp_path, good_fault(tmp_path / "b2", OTHER, effect=None, run_order=2))
+    ingest_bundle(
+        tmp_path,
+        write_bundle(tmp_path / "b3", run_id="r2222222222", status="failed", reason="x", run_order=3),
+    )
+    runs = [RUN, OTHER, "r2222222222"]
+    write_gold(tmp_path, "incidents", [incident(run, 0, 5.0) for run in runs])
+    write_gold(tmp_path, "rca_diagnosis", [cause(run, 0, 1, "cpu_quota") for run in runs])
+    assert diagnosed(tmp_path, "verdict") == [("wrong",), ("wrong",), ("failed",)]
+
+
+def test_the_slowest_batch_comes_first(home: Path) -> None:
+    """By the time beyond what the workload explains, in ms."""
+    rows = [
+        {**score(RUN, i, i, alarm=False), "expected_ns": expected * MS}
+        for i, expected in enumerate((9, 2, 8))
+    ]
+    write_gold(home, "batch_scores", rows)
+    found = rows_of(home, "v_slowest_batches", "batch_index", "excess_ms", "slowdown", "forward_mode")
+    assert found[:2] == [(1, 8.0, 5.0, "decode"), (2, 2.0, 1.25, "decode")]
+
+
+def test_runs_can_be_read_by_people(home: Path) -> None:
+    """Length in seconds, files and rejected lines beside the cell."""
+    found = rows_of(home, "v_runs", "run_id", "recorded_s", "files", "rows_quarantined", "status")
+    assert found == [(RUN, 9.0, 3, 0, "complete")]
