@@ -230,6 +230,7 @@ def publish(home: Path) -> Path:
     home = home.absolute()
     with staging(home, "publish") as folder, told("the warehouse could not be published"):
         with duckdb.connect(folder / PUBLISHED, config={"python_enable_replacements": False}) as con:
+            execute(con, "publish/quiet")
             for table in sql_names("tables"):
                 paths = lake_paths(home, table)
                 if table in STAYS_IN_THE_LAKE:

@@ -229,7 +229,7 @@ def test_a_campaign_is_diagnosed(tmp_path: Path) -> None:
     quiet, named = rows.loc["quiet"], rows.loc["squeezed"]
     assert quiet["evidence"] == f"no incident in {len(usual)} batches watched over 30 s (0 single alarms)"
     assert (quiet["cause"], quiet["rank"]) == ("none", 1)
-    assert pd.isna(quiet["incident_index"])
+    assert rows["incident_index"].isna().to_dict() == {"quiet": True, "squeezed": False}
     assert (named["cause"], named["rank"], named["incident_index"]) == ("cpu_compute_squeeze_out", 1, 0)
     assert (named["start_ns"], named["end_ns"]) == INCIDENT
 

@@ -31,7 +31,6 @@ OTHER = "r1111111111"
 WINDOWS = [batch(1.1), batch(4.1), batch(7.1)]
 CLOCKS = [clock(0), clock(at(9))]
 SWAPPED = {**NORMAL_MARKS, "recording_stop": 7.95}
-UNMARKED = {name: s for name, s in NORMAL_MARKS.items() if name != "recovery_end"}
 CASES: dict[str, list[dict[str, Any]]] = {
     "batches_have_positive_duration": [
         {"batches": [*CLOCKS, *WINDOWS, batch(7.5, 1.0, end_mono_ns=at(7.5))]},
@@ -109,12 +108,18 @@ def test_a_check_sees_what_it_forbids(check: str, change: dict[str, Any], tmp_pa
     assert set(broken(tmp_path)) == {check}
 
 
-def test_a_complete_run_has_every_mark(tmp_path: Path) -> None:
-    """Where one is missing its window is, too."""
-    ingest_bundle(tmp_path, run_with(tmp_path / "b", {"marks": UNMARKED}))
-    assert set(broken(tmp_path)) == {
-        "window_marks_are_in_order", "complete_runs_have_batches_in_every_window",
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    ("mark", "also"),
+    [
+        ("recovery_end", "complete_runs_have_batches_in_every_window"),
+        ("recording_stop", "complete_runs_have_counters_at_their_rate"),
+    ],
+)
+def test_a_complete_run_has_every_mark(mark: str, also: str, tmp_path: Path) -> None:
+    """Where one is missing, what it bounds is not there either."""
+    marks = {name: s for name, s in NORMAL_MARKS.items() if name != mark}
+    ingest_bundle(tmp_path, run_with(tmp_path / "b", {"marks": marks}))
+    assert set(broken(tmp_path)) == {"window_marks_are_in_order", also}
 
 
 def test_what_lies_within_the_clocks_is_no_overlap(tmp_path: Path) -> None:

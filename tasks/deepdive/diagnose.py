@@ -11,6 +11,7 @@ from tasks.deepdive.signatures import NONE, Clause, Signature, Signatures, load_
 from tasks.warehouse import execute, lake_connection, write_frame
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from pathlib import Path
 
     import duckdb
@@ -80,7 +81,7 @@ def diagnose_campaign(home: Path, campaign: str) -> DiagnoseSummary:
     with lake_connection(home, campaign) as con:
         watched = execute(con, "watched_runs", campaign=campaign).df()
         for run in watched.to_dict("records"):
-            rows += _run_rows(con, {str(name): value for name, value in run.items()}, signatures)
+            rows += _run_rows(con, run, signatures)
     frame = pd.DataFrame(rows, columns=list(DIAGNOSIS_COLUMNS))
     write_frame(home, "rca_diagnosis", campaign, "all", frame.astype({"incident_index": "Int64"}))
     first = frame[(frame["rank"] == 1) & frame["incident_index"].notna()]
@@ -141,7 +142,7 @@ def _groups(findings: list[tuple[Clause, Finding | None]]) -> list[tuple[Clause,
 
 
 def _run_rows(
-    con: duckdb.DuckDBPyConnection, run: dict[str, Any], signatures: Signatures
+    con: duckdb.DuckDBPyConnection, run: dict[Hashable, Any], signatures: Signatures
 ) -> list[dict[str, Any]]:
     run_id = str(run["run_id"])
     incidents = execute(con, "run_incidents", run_id=run_id).df()
@@ -158,7 +159,7 @@ def _run_rows(
     return rows
 
 
-def _quiet_row(run: dict[str, Any]) -> dict[str, Any]:
+def _quiet_row(run: dict[Hashable, Any]) -> dict[str, Any]:
     batches, alarms = int(run["batches"]), int(run["alarms"])
     seconds = (int(run["end_ns"]) - int(run["start_ns"])) / 1e9
     evidence = f"no incident in {batches} batches watched over {seconds:.0f} s ({alarms} single alarms)"
