@@ -6,6 +6,7 @@ The victim's measure competes for the same cores as the server, so it is taken o
 never between the onset of the fault and its window, where it would help the detection along.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -80,8 +81,11 @@ class Run:
             self._measure("before")
             self._start_recording()
             self._windows()
-        finally:
-            self._stop_all()
+        except BaseException:
+            with contextlib.suppress(HostError):  # what went wrong first is what is told
+                self._stop_all()
+            raise
+        self._stop_all()
 
     def _windows(self) -> None:
         windows = self.spec.windows

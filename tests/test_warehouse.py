@@ -269,7 +269,7 @@ def test_publishing_again_shows_what_came(home: Path) -> None:
     assert list((home / ".staging").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["it's; a home", "a [b] *", "ü%s {0}"])
+@pytest.mark.parametrize("name", ["it's; a home", "a [b] *", "ü%s {0}", "run_id=5"])
 def test_a_home_may_have_any_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Quotes, globs and blanks in it are part of its name; a relative one is found from elsewhere."""
     monkeypatch.chdir(tmp_path)
@@ -277,7 +277,7 @@ def test_a_home_may_have_any_path(name: str, tmp_path: Path, monkeypatch: pytest
     ingest_bundle(home, good_bundle(home / "b"))
     publish(home)
     monkeypatch.chdir("/")
-    assert answer(tmp_path / name, "SELECT COUNT(*) FROM batches") == [(3,)]
+    assert answer(tmp_path / name, "SELECT run_id, COUNT(*) FROM batches GROUP BY ALL") == [(RUN, 3)]
 
 
 def test_text_is_quoted_as_sql_reads_it() -> None:
