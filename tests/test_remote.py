@@ -121,8 +121,9 @@ def test_either_process_killed_the_other_cleans_up(sshd: Address, victim: str) -
     with pytest.raises(HostError), supervise(sshd, "one") as host:
         session = host.ask("start", name="fault", argv=SLEEPER, log=f"{host.folder}/fault.log")
         os.kill(pid_of(f"tasks.host.{victim}\0{host.folder}"), signal.SIGKILL)
-        assert gone_within(session, 10)
+        gone = gone_within(session, 10)
         host.ask("mark")
+    assert gone  # out here: inside, the error of leaving would hide it
 
 
 def test_a_silent_orchestrator_loses_the_host(sshd: Address, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,9 +131,9 @@ def test_a_silent_orchestrator_loses_the_host(sshd: Address, monkeypatch: pytest
     monkeypatch.setattr("tasks.remote.HEARTBEAT_EVERY_S", 3600.0)
     with pytest.raises(HostError), supervise(sshd, "one") as host:
         session = host.ask("start", name="fault", argv=SLEEPER, log=f"{host.folder}/fault.log")
-        assert not gone_within(session, 5)
-        assert gone_within(session, 12)
+        too_soon, gone = gone_within(session, 5), gone_within(session, 12)
         host.ask("mark")
+    assert (too_soon, gone) == (False, True)  # out here: inside, the error of leaving would hide it
 
 
 def test_what_is_shipped_is_the_standard_library_side_alone() -> None:
@@ -166,3 +167,19 @@ def test_requests_are_json_lines(sshd: Address) -> None:
     """A name that is no request is refused in words."""
     with supervise(sshd, "one") as host, pytest.raises(HostError, match="no such request: _end"):
         host.ask("_end")
+
+
+def test_a_file_that_arrives_damaged_is_refused(sshd: Address, tmp_path: Path) -> None:
+    """What was fetched is held against the digest taken on the host."""
+    with supervise(sshd, "one") as host:
+        folder = host.ask("run_folder", run_id="r0123456789")
+        Path(folder, "counters.jsonl").write_text("as recorded")
+        sums = host.ask("checksums", run_folder=folder)
+        Path(folder, "counters.jsonl").write_text("as damaged.")
+        ask = host.ask
+        host.ask = lambda do, **_: sums if do == "checksums" else ask(do)  # type: ignore[method-assign]  # the link
+        try:
+            with pytest.raises(HostError, match=r"counters\.jsonl arrived damaged"):
+                host.fetch(folder, tmp_path)
+        finally:
+            host.ask = ask  # type: ignore[method-assign]  # put back for the close
