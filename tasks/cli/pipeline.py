@@ -70,9 +70,9 @@ def verdicts(home: Path, campaign: str) -> list[dict[str, Any]]:
 
 def sentence(row: dict[str, Any]) -> str:
     """One fault, told in one sentence: what was injected, when it was found, what it was called and why."""
-    found = "never found"
+    found = "no alarm"
     if row["lag_ms"] is not None:
-        found = f"found after {row['lag_batches']} batches ({row['lag_ms'] / 1000:.1f} s)"
+        found = f"first alarm after {row['lag_batches']} batches ({row['lag_ms'] / 1000:.1f} s)"
     undone = "undone, and the undo proved" if row["effect_undone"] else "the undo is NOT proved"
     slo = {True: "SLO broken", False: "SLO kept", None: "no SLO judged"}[row["slo_violated"]]
     told = f"{row['run_id']}: injected {row['scenario']}, {found}, cause named {row['named_cause']}"
