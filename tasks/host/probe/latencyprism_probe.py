@@ -112,7 +112,7 @@ class Sink:
 
 
 def clock_pair() -> dict[str, int]:
-    """(realtime, monotonic) in ns, the closest of three readings (as tasks.host.clock, which is not in reach here)."""
+    """(realtime, monotonic) in ns, the closest of three readings; tasks.host.clock is not in reach here."""
     readings = []
     for _ in range(3):
         before = time.monotonic_ns()
