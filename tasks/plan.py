@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from tasks.settings import SpecError
-from tasks.spec import CampaignSpec, Engine, Host, Scalar
+from tasks.spec import CampaignSpec, Engine, Host, Scalar, masked
 
 # What a cell takes beside its windows, as seen on two cores.
 ENGINE_START_S = 45.0
@@ -106,7 +106,9 @@ def _combinations(
 def _run_id(instance: str, cell: Cell, spec: CampaignSpec) -> str:
     axes = {key: value for key, value in asdict(cell).items() if key not in ("engine", "run_id", "run_order")}
     # The whole engine instead of its index: a line added to the spec's engines renames no other run.
-    identity = [instance, axes, spec.engines[cell.engine].model_dump(mode="json"), spec.seed]
+    engine = spec.engines[cell.engine]
+    whole = {**engine.model_dump(mode="json"), "args": masked(engine.args), "env": masked(engine.given_env)}
+    identity = [instance, axes, whole, spec.seed]
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return "r" + hashlib.sha256(canonical.encode()).hexdigest()[:10]
 

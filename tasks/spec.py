@@ -1,18 +1,21 @@
 """The campaign spec: what a user may write, and what is said when it cannot be used.
 
 `parse_spec` takes what YAML or Prefect's form holds, `load_spec` a file. Both raise `SpecError` alone, whose
-message names the file, the key and the nearest valid one. Dumping a spec gives what `parse_spec` takes.
+message names the file, the key and the nearest valid one. Dumping a spec gives what `parse_spec` takes, the
+values of `env` excepted: those are masked, and what is masked is refused.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     WithJsonSchema,
     field_validator,
@@ -43,11 +46,15 @@ NOT_YET_SCENARIOS = (
     "network_contention",
 )
 NOT_YET_KEYS = ("container", "attach", "group", "deep_iterations")
+# The last word of a name: `api-key`, `HF_TOKEN`, but not `max-num-batched-tokens` or `tokenizer`.
+SECRET = re.compile(r"(?:^|[-_.])(?:keys?|token|secrets?|passwords?)$", re.IGNORECASE)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 # Never a leading dash: the word ends up on command lines.
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,254}$")]
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=4096)]
+# It ends up on a command line too; paths and hub names have more letters than a word.
+Model = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-][^\x00-\x1f\x7f]*$", max_length=4096)]
 Flag = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*([-.][a-z0-9]+)*$")]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -100,16 +107,35 @@ class Engine(_Part):
     """An inference server and how it is started; without `python` it is the one that lprism installed."""
 
     kind: str
-    model: Text
+    model: Model
     args: dict[Flag, FlagValue] = {}
     python: Text | None = None
     port: Port | None = None
-    env: dict[Variable, Text] = {}
+    env: dict[Variable, SecretStr] = {}  # a token may stand there: never written out
 
     @field_validator("kind")
     @classmethod
     def _known(cls, kind: str) -> str:
         return _known_name("engine", kind, known_engines(), NOT_YET_ENGINES)
+
+    @field_validator("env")
+    @classmethod
+    def _values(cls, env: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, value in env.items():
+            text = value.get_secret_value()
+            if "\0" in text:
+                raise ValueError(f"the value of {name} has a NUL character")
+            if text and not text.strip("*"):
+                raise ValueError(f"the value of {name} was masked when this was written down: give it again")
+        return env
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.model}"
+
+    @property
+    def given_env(self) -> dict[str, str]:
+        """`env` with its values; never to be written down."""
+        return {name: value.get_secret_value() for name, value in self.env.items()}
 
 
 class Workload(_Part):
@@ -193,7 +219,7 @@ class Windows(_Part):
 
 
 class Slo(_Part):
-    """The service-level objective that incidents are held against."""
+    """The service-level objective: incidents are held against `tpot_ms`; `ttft_ms` is recorded only."""
 
     ttft_ms: Milliseconds = 500.0
     tpot_ms: Milliseconds = 50.0
@@ -296,6 +322,17 @@ def _valid_keys() -> dict[str, list[str]]:
         "limits": Limits,
     }
     return {section: list(model.model_fields) for section, model in sections.items()}
+
+
+def masked(args: Mapping[str, FlagValue]) -> dict[str, FlagValue]:
+    """Arguments or variables as they may be written down: values whose names are those of secrets are not."""
+    return {name: _masked(name, value) for name, value in args.items()}
+
+
+def _masked(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever YAML holds, nested
+    if SECRET.search(name) and value:
+        return "***"
+    return {inner: _masked(inner, it) for inner, it in value.items()} if isinstance(value, dict) else value
 
 
 def known_engines() -> list[str]:

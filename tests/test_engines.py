@@ -46,6 +46,12 @@ def test_an_argument_that_the_campaign_sets_is_refused(name: str) -> None:
         vllm.flags({name: "x"})
 
 
+def test_a_double_denial_is_refused_with_the_plain_word() -> None:
+    """`no-x: false` would become a flag that no engine knows."""
+    with pytest.raises(SpecError, match="write 'enable-lora: true'"):
+        vllm.flags({"no-enable-lora": False})
+
+
 def test_the_same_launch_has_the_same_key_in_any_order() -> None:
     """16 hex digits that depend on engine, version and arguments, and on nothing else."""
     key = vllm.engine_key("vllm", "0.32.0+cpu", {"a": 1, "b": True})

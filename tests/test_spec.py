@@ -82,6 +82,7 @@ limits: {cell_timeout_s: 600, max_consecutive_failures: 3, busy_host: refuse}
     )
     assert spec.hosts[0].port == 2222
     assert spec.engines[0].args["tensor-parallel-size"] == 8
+    assert spec.engines[0].given_env == {"OMP_NUM_THREADS": "1"}
 
 
 def test_a_dumped_spec_is_a_spec() -> None:
@@ -91,6 +92,18 @@ def test_a_dumped_spec_is_a_spec() -> None:
     assert dumped["scenarios"] == SMALL["scenarios"]
     assert parse_spec(dumped) == spec
     assert CampaignSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_a_secret_is_written_nowhere() -> None:
+    """Values of `env` and arguments with a secret's name are masked; a masked value is not taken for one."""
+    args = {"api-key": "s3cret", "max-num-batched-tokens": 8, "tokenizer": "t", "kv": {"hf_token": "s3cret"}}
+    spec = parse_spec(
+        changed("engines.0", {**SMALL["engines"][0], "args": args, "env": {"HF_TOKEN": "s3cret"}})
+    )
+    assert "s3cret" not in str(spec.engines[0].env) + spec.engines[0].model_dump_json(exclude={"args"})
+    assert specs.masked(spec.engines[0].args) == {**args, "api-key": "***", "kv": {"hf_token": "***"}}
+    assert spec.engines[0].given_env == {"HF_TOKEN": "s3cret"}
+    assert "HF_TOKEN was masked when this was written down" in refusal(spec.model_dump(mode="json"))
 
 
 def test_prefects_form_takes_what_a_file_may_hold() -> None:
@@ -177,7 +190,9 @@ def test_every_planned_scenario_is_refused_or_built(monkeypatch: pytest.MonkeyPa
         ("engines.0.args", {"--tp": 8}, "engines[0].args.--tp"),
         ("engines.0.args", {"x": float("nan")}, "engines[0].args.x: nan cannot stand here"),
         ("engines.0.env", {"A B": "1"}, "engines[0].env.A B"),
+        ("engines.0.env", {"A": "1\0"}, "the value of A has a NUL character"),
         ("engines.0.model", "a\nb", "engines[0].model"),
+        ("engines.0.model", "-x", "engines[0].model"),
         ("windows.baseline_s", float("inf"), "windows.baseline_s: inf is wrong"),
         ("windows.baseline_s", 0, "windows.baseline_s: 0 is wrong"),
         ("windows.fault_s", 600, "but the windows of one cell already take 635 s"),

@@ -36,11 +36,18 @@ def run_pipeline(spec: "CampaignSpec", home: Path) -> None:
 
 
 def _keep_off_engine_cpus(spec: "CampaignSpec") -> None:
-    """Run on our own CPUs when the host is this machine; every process that we start inherits it."""
+    """Run on our own CPUs when the host is this machine; every process that we start inherits it.
+
+    Raises LprismError when there are no such CPUs.
+    """
+    from tasks.host.facts import usable_cpus
     from tasks.spec import LAB
 
     lab = next((host for host in spec.hosts if host.name == LAB), None)
     if lab and lab.our_cpus:
+        missing = sorted(set(lab.our_cpus) - set(usable_cpus()))
+        if missing:
+            raise LprismError(f"our_cpus of {LAB}: no CPU {missing[0]} here; usable are {usable_cpus()}")
         os.sched_setaffinity(0, lab.our_cpus)
 
 

@@ -30,12 +30,14 @@ ArgumentValue: TypeAlias = bool | int | float | str | Mapping[str, object] | Seq
 def flags(args: Mapping[str, ArgumentValue]) -> list[str]:
     """Turn `{max-model-len: 2048, enforce-eager: true}` into `--max-model-len=2048 --enforce-eager`.
 
-    True becomes a bare flag; false and null are left out; a mapping or a list becomes JSON, as vLLM reads it.
+    True becomes a bare flag, false `--no-x`, null is left out; a mapping or a list becomes JSON, and so does
+    true or false inside of one (`a.b: true`), as vLLM reads them.
 
     Raises:
-        SpecError: a name is no flag name, or is one that the campaign itself sets (host, port, model).
+        SpecError: a name is no flag name, is one that the campaign itself sets (host, port, model), or denies
+            twice (`no-x: false`).
     """
-    return [_flag(name, value) for name, value in args.items() if value is not None and value is not False]
+    return [_flag(name, value) for name, value in args.items() if value is not None]
 
 
 def _flag(name: str, value: ArgumentValue) -> str:
@@ -45,10 +47,19 @@ def _flag(name: str, value: ArgumentValue) -> str:
     if name in _OURS:
         message = f"engine argument {name!r} is set by the campaign itself: leave it out of `args`"
         raise SpecError(message)
-    if value is True:
-        return f"--{name}"
+    if isinstance(value, bool) and "." not in name:
+        return _switch(name, on=value)
     # One word with `=`: a value that begins with a dash stays a value.
-    return f"--{name}={value if isinstance(value, int | float | str) else json.dumps(value)}"
+    return f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _switch(name: str, *, on: bool) -> str:
+    if on:
+        return f"--{name}"
+    if name.startswith("no-"):
+        positive = name.removeprefix("no-")
+        raise SpecError(f"engine argument '{name}: false' denies twice: write '{positive}: true'")
+    return f"--no-{name}"
 
 
 def serve_command(
