@@ -22,6 +22,7 @@ THREADS_PER_CPU = 2  # the default: no core of the server's is left alone
 FELL_BELOW = 0.85
 MEASURE_MS = 700
 MOST_THREADS_PER_CPU = 64
+COMPILE_S = 8  # the supervisor answers nobody meanwhile
 
 
 def requirements(strength: dict[str, Any], work: Path) -> str | None:
@@ -45,7 +46,10 @@ def requirements(strength: dict[str, Any], work: Path) -> str | None:
         str(work / "squeeze"),
         "-lm",
     ]
-    built = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    try:
+        built = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"the C compiler did not end within {COMPILE_S} s"
     return None if built.returncode == 0 else f"the C compiler failed: {built.stderr.strip()[-300:]}"
 
 

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import shlex
 import tarfile
 import threading
@@ -36,12 +37,11 @@ os.makedirs(os.path.join(base, "sessions"), mode=0o700, exist_ok=True)
 print(json.dumps({"base": base, "shipped": os.path.isdir(os.path.join(base, sys.argv[1]))}))
 """
 UNPACK = """
-import os, sys, tarfile
-base, sha = sys.argv[1:]
-archive, draft = os.path.join(base, sha + ".tar"), os.path.join(base, sha + ".draft." + str(os.getpid()))
-with tarfile.open(archive) as tar: tar.extractall(draft)
-try: os.rename(draft, os.path.join(base, sha))
-except OSError: pass
+import os, shutil, sys, tarfile
+base, sha, archive = sys.argv[1:]
+with tarfile.open(archive) as tar: tar.extractall(archive + ".draft")
+try: os.rename(archive + ".draft", os.path.join(base, sha))
+except OSError: shutil.rmtree(archive + ".draft")
 os.remove(archive)
 """
 
@@ -142,6 +142,14 @@ class Supervisor:
         if failures:
             raise HostError(f"{self.name}: could not be cleaned: {'; '.join(failures)}")
 
+    def _get(self, remote: str, local: Path) -> None:
+        try:
+            sftp = self.connection.sftp()
+            sftp.get_channel().settimeout(COMMAND_S)
+            sftp.get(remote, str(local))
+        except (EOFError, paramiko.SSHException, TimeoutError, ConnectionError) as error:
+            raise HostError(f"{self.name}: {remote} could not be fetched: {error!r}") from error
+
     def fetch(self, remote_folder: str, local_folder: Path) -> dict[str, tuple[int, str]]:
         """Copy a run's files by SFTP; {name: (size, sha256)}. Sizes and digests are checked."""
         sums: dict[str, tuple[int, str]] = {
@@ -153,7 +161,7 @@ class Supervisor:
         for name, (size, digest) in sums.items():
             if Path(name).name != name or name in {".", ".."} or size > MAX_FILE_BYTES:
                 raise HostError(f"{self.name}: refuses to fetch {name!r} of {size} bytes")
-            self.connection.sftp().get(f"{remote_folder}/{name}", str(local_folder / name))
+            self._get(f"{remote_folder}/{name}", local_folder / name)
             _check(self.name, local_folder / name, digest)
         return sums
 
@@ -178,8 +186,11 @@ def supervise(address: Address, session: str) -> Iterator[Supervisor]:
         threading.Thread(target=supervisor.beat, daemon=True, name=f"heartbeat-{address.name}").start()
         try:
             yield supervisor
-        finally:
-            supervisor.close()
+        except BaseException:
+            with contextlib.suppress(HostError):  # what went wrong first is what is told
+                supervisor.close()
+            raise
+        supervisor.close()
 
 
 @contextlib.contextmanager
@@ -191,13 +202,27 @@ def _connected(address: Address) -> Iterator[fabric.Connection]:
         connect_timeout=int(CONNECT_S),
         connect_kwargs=_login(address),
     )
+    try:
+        _open(connection, address)
+        yield connection
+    except paramiko.SSHException as error:
+        raise HostError(f"{address.name}: {error}") from error
+    finally:
+        connection.close()
+
+
+def _open(connection: fabric.Connection, address: Address) -> None:
     client = connection.client
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    client.load_system_host_keys(str(address.known_hosts) if address.known_hosts else None)
+    try:
+        client.load_system_host_keys(str(address.known_hosts) if address.known_hosts else None)
+    except OSError as error:
+        raise HostError(
+            f"{address.name}: known_hosts {address.known_hosts} cannot be read: {error}"
+        ) from error
     try:
         connection.open()
         connection.transport.set_keepalive(KEEPALIVE_S)
-        yield connection
     except paramiko.BadHostKeyException as error:
         raise HostError(
             f"{address.name}: the host key of {address.address} has CHANGED: if that is right, "
@@ -210,8 +235,6 @@ def _connected(address: Address) -> Iterator[fabric.Connection]:
         raise HostError(f"{address.name}: {error}{hint}") from error
     except (OSError, EOFError) as error:
         raise HostError(f"{address.name}: {address.address} cannot be reached ({error})") from error
-    finally:
-        connection.close()
 
 
 def _login(address: Address) -> dict[str, Any]:
@@ -223,11 +246,16 @@ def _login(address: Address) -> dict[str, Any]:
 def _ship(connection: fabric.Connection, address: Address) -> tuple[str, str]:
     archive = shipped()
     sha = hashlib.sha256(archive).hexdigest()[:16]
-    said = json.loads(run(connection, address, [address.python, "-c", BOOTSTRAP, sha]))
+    answer = run(connection, address, [address.python, "-c", BOOTSTRAP, sha])
+    try:
+        said = json.loads(answer.splitlines()[-1])  # a login script may print something of its own first
+    except (ValueError, IndexError) as error:
+        raise HostError(f"{address.name}: {address.python} answered {answer[-200:]!r}") from error
     base = str(said["base"])
     if not said["shipped"]:
-        connection.sftp().putfo(io.BytesIO(archive), f"{base}/{sha}.tar")
-        run(connection, address, [address.python, "-c", UNPACK, base, sha])
+        tar = f"{base}/{sha}.{os.getpid()}.tar"
+        connection.sftp().putfo(io.BytesIO(archive), tar)
+        run(connection, address, [address.python, "-c", UNPACK, base, sha, tar])
     return base, sha
 
 

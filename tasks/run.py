@@ -8,6 +8,7 @@ never between the onset of the fault and its window, where it would help the det
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import time
@@ -24,21 +25,25 @@ from tasks.progress import Progress, say
 from tasks.remote import HostError, Supervisor
 from tasks.server import Server
 from tasks.settings import LprismError
-from tasks.spec import CampaignSpec, Host
+from tasks.spec import CampaignSpec, Host, masked
 
 FIRST_BATCHES = 20  # seen before the warm-up begins: the load runs
 LOAD_START_S = 120.0
 PROBE_CLOSE_S = 5.0
 SAMPLER_HZ = 10.0
 SETTLE_S = 0.3  # between the start of a recorder and the first window
+# The load must outlast the windows: so many prompts as a server this fast would finish in them and the slack.
+FASTEST_STEP_S = 0.004
+LOAD_SLACK_S = 30.0
 FAULT_MARGIN_S = 60  # the fault ends by itself this long after it should have been undone
-REQUESTS_A_SECOND_BOUND = (
-    40  # a bound on what one slot of the load can finish; the load is ended, never exhausted
-)
 
 
 class RunFailed(LprismError):
     """This cell could not be carried out; the text is the reason in its manifest."""
+
+
+class UndoFailed(LprismError):
+    """A fault's undo is not proved: nothing more may run on that host."""
 
 
 @dataclass
@@ -57,6 +62,7 @@ class Run:
     commands: dict[str, list[str]] = field(default_factory=dict)
     exit_codes: dict[str, int | None] = field(default_factory=dict)
     effect: dict[str, Any] | None = None
+    probe_errors: int | None = None
     folder: str = ""
     began: float = field(default_factory=time.monotonic)
 
@@ -86,6 +92,8 @@ class Run:
                 self._stop_all()
             raise
         self._stop_all()
+        if self.probe_errors:
+            raise RunFailed(f"the function probe failed {self.probe_errors} times: batches are missing")
 
     def _windows(self) -> None:
         windows = self.spec.windows
@@ -103,18 +111,18 @@ class Run:
 
     def _start_load(self) -> None:
         windows, cell = self.spec.windows, self.cell
-        seconds = windows.total_s + LOAD_START_S
+        seconds = windows.total_s + LOAD_SLACK_S
         command = vllm.bench_command(
             self.server.python, self.server.url, self.server.model, input_length=cell.input_length,
             output_length=cell.output_length, concurrency=cell.concurrency, result_dir=self.folder,
-            prompts=int(min(seconds * cell.concurrency * REQUESTS_A_SECOND_BOUND, 2000)),
+            prompts=math.ceil(seconds * cell.concurrency / (FASTEST_STEP_S * cell.output_length)),
             seed=self.spec.seed + cell.run_order, result_file="load.json", ready_timeout_s=0,
         )  # fmt: skip
         self.commands["load"] = command
         self.supervisor.ask("record", run_folder=self.folder)
         self.supervisor.ask(
             "start", name="load", argv=command, log=f"{self.folder}/load.log",
-            cpus=self.our_cpus, env=vllm.client_environment(),
+            cpus=self.our_cpus, env=self.server.client_env,
         )  # fmt: skip
         end = time.monotonic() + LOAD_START_S
         while self.supervisor.ask("batches", run_folder=self.folder) < FIRST_BATCHES:
@@ -129,6 +137,7 @@ class Run:
         command = [
             python, "-m", "tasks.host.sampler", "--out", f"{self.folder}/counters.jsonl",
             "--engine-session", str(self.server.session), "--cpus", cpus, "--hz", str(SAMPLER_HZ),
+            "--seconds", str(self.spec.windows.total_s + LOAD_START_S),
         ]  # fmt: skip
         self.commands["sampler"] = command
         self.supervisor.ask(
@@ -157,7 +166,10 @@ class Run:
     def _revert(self) -> None:
         with self.phase("undo", 0.5):
             self.mark("fault_revert")
-            self.supervisor.ask("fault_revert", anomaly=self.cell.anomaly)
+            try:
+                self.supervisor.ask("fault_revert", anomaly=self.cell.anomaly)
+            except HostError as error:
+                raise UndoFailed(f"{self.cell.anomaly} could not be undone: {error}") from error
 
     def _measure(self, when: str) -> None:
         if not self.cell.anomaly:
@@ -171,10 +183,10 @@ class Run:
         measures = {when: effect[when] for when in ("before", "during", "after")}
         effect.update(self.supervisor.ask("fault_judge", anomaly=self.cell.anomaly, **measures))
         shown = ", ".join(f"{when} {value:.1f}" for when, value in measures.items())
+        if not effect["undone"]:
+            raise UndoFailed(f"the undo of {self.cell.anomaly} is not proved ({shown} {effect['unit']})")
         if not effect["proved"]:
             raise RunFailed(f"injection_failed: {effect['metric']} did not fall ({shown} {effect['unit']})")
-        if not effect["undone"]:
-            raise RunFailed(f"the undo of {self.cell.anomaly} is not proved ({shown} {effect['unit']})")
 
     def _noted_effect(self) -> dict[str, Any]:
         if self.effect is None:
@@ -191,7 +203,7 @@ class Run:
         limit_s = self.spec.limits.cell_timeout_s
         if time.monotonic() - self.began > limit_s:
             raise RunFailed(f"it took longer than limits.cell_timeout_s, {limit_s:g} s")
-        for name in ("engine", "load"):
+        for name in ("engine", "load", *(["sampler"] if "sampler" in self.commands else [])):
             servers.check_alive(self.supervisor, name)
 
     def _last_words(self, name: str) -> str:
@@ -199,13 +211,28 @@ class Run:
 
     def _stop_all(self) -> None:
         with self.phase("stop load and recorders", 2.0):
-            self.supervisor.ask("stop", name="fault")  # it runs on only when something has gone wrong
-            for name in ("sampler", "load"):
-                self.exit_codes[name] = self.supervisor.ask("stop", name=name)
+            errors = [error for name in ("fault", "sampler", "load") if (error := self._stop(name))]
             self.supervisor.ask("record", run_folder="")
             end = time.monotonic() + PROBE_CLOSE_S
-            while not self.supervisor.ask("probe_closed", run_folder=self.folder) and time.monotonic() < end:
+            while (errors_seen := self._probe_errors()) is None and time.monotonic() < end:
                 time.sleep(0.1)
+            self.probe_errors = errors_seen
+        if errors:
+            raise UndoFailed("; ".join(errors))
+
+    def _probe_errors(self) -> int | None:
+        count: int | None = self.supervisor.ask("probe_errors", run_folder=self.folder)
+        return count
+
+    def _stop(self, name: str) -> str | None:
+        """Stop one process; what stands in the way is returned, so that the others are stopped too."""
+        try:
+            code = self.supervisor.ask("stop", name=name)
+        except HostError as error:
+            return str(error)
+        if name != "fault":  # the fault runs on only when something has gone wrong
+            self.exit_codes[name] = code
+        return None
 
     def mark(self, name: str) -> None:
         """Note the time on the host."""
@@ -225,33 +252,42 @@ class Run:
 def execute(run: Run, home: Path, campaign: str) -> Path:
     """Carry a run out and leave its bundle under <home>/bundles/<campaign>/, also when it fails.
 
-    Raises RunFailed with the reason, after the bundle is written.
+    Raises, after the bundle is written, RunFailed with the reason, or UndoFailed when the host is not clean.
     """
-    reason = None
+    error: LprismError | None = None
     try:
         run.carry_out()
-    except LprismError as error:
-        reason = str(error)
+    except LprismError as raised:
+        error = raised
     finished = home / "bundles" / campaign / run.cell.run_id
     draft = finished.with_name(f".{finished.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    fetched = _fetch(run, draft)
-    _write_manifest(draft, _manifest(run, campaign, reason, fetched))
+    fetched: list[dict[str, Any]] = []
+    try:
+        fetched = _fetch(run, draft)
+    except LprismError as raised:
+        error = error or raised
+    _write_manifest(draft, _manifest(run, campaign, str(error) if error else None, fetched))
     shutil.rmtree(finished, ignore_errors=True)
     draft.rename(finished)
-    if reason:
-        raise RunFailed(f"{run.cell.run_id} ({run.cell.scenario}): {reason}")
+    if isinstance(error, UndoFailed):
+        raise error
+    if error:
+        raise RunFailed(f"{run.cell.run_id} ({run.cell.scenario}): {error}") from error
     return finished
 
 
 def _fetch(run: Run, draft: Path) -> list[dict[str, Any]]:
-    try:
-        sums = run.supervisor.fetch(run.folder, draft) if run.folder else {}
-        run.supervisor.ask("remove", run_folder=run.folder)
-    except (HostError, OSError) as error:
-        (draft / "fetch_error.log").write_text(f"{error}\n")
+    """The run's files, each as in the manifest. Raises LprismError; what arrived stays in `draft`."""
+    if not run.folder:
         return []
+    try:
+        sums = run.supervisor.fetch(run.folder, draft)
+    except OSError as error:
+        raise RunFailed(f"{draft}: the records could not be stored: {error.strerror or error}") from error
+    with contextlib.suppress(HostError):  # a copy left on the host is no reason to lose the run
+        run.supervisor.ask("remove", run_folder=run.folder)
     return [{"name": name, "size_bytes": size, "sha256": digest} for name, (size, digest) in sums.items()]
 
 
@@ -262,7 +298,7 @@ def _manifest(run: Run, campaign: str, reason: str | None, fetched: list[dict[st
         "status": "failed" if reason else "complete", "reason": reason,
         "cell": {
             "host": cell.host, "engine": engine.kind, "engine_version": run.server.version,
-            "model": engine.model, "engine_args": dict(engine.args), "scenario": cell.scenario,
+            "model": engine.model, "engine_args": masked(engine.args), "scenario": cell.scenario,
             "anomaly": cell.anomaly, "strength": dict(cell.strength), "input_length": cell.input_length,
             "output_length": cell.output_length, "concurrency": cell.concurrency, "mode": cell.mode,
             "repetition": cell.repetition,
@@ -271,7 +307,8 @@ def _manifest(run: Run, campaign: str, reason: str | None, fetched: list[dict[st
         "slo": run.spec.slo.model_dump(), "host_facts": run.facts, "engine_cpus": run.engine_cpus,
         "our_cpus": run.our_cpus, "versions": {"engine": run.server.version, "python": run.facts["python"]},
         "commands": {"engine": run.server.command, **run.commands}, "marks": run.marks, "phases": run.phases,
-        "effect": run.effect, "exit_codes": run.exit_codes, "files": fetched,
+        "effect": run.effect, "exit_codes": run.exit_codes,
+        "probe_errors": run.probe_errors, "files": fetched,
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from tasks.engines import vllm
 from tasks.remote import HostError, Supervisor
 from tasks.settings import LprismError
-from tasks.spec import Engine, Host
+from tasks.spec import LAB, Engine, Host, masked
 
 READY_S = 240.0
 READY_POLL_S = 0.5
@@ -35,6 +35,7 @@ class Server:
     url: str
     session: int
     log: str
+    client_env: dict[str, str]
 
 
 def start(
@@ -49,15 +50,20 @@ def start(
     ).strip()
     port = supervisor.ask("port", wanted=engine.port)
     command = vllm.serve_command(python, model, "127.0.0.1", port, engine.args)
+    shown = vllm.serve_command(python, model, "127.0.0.1", port, masked(engine.args))
     log = f"{supervisor.folder}/engine.log"
+    given = engine.given_env
+    cpus, offline = engine_cpus(host, facts), host.name == LAB
     session = supervisor.ask(
-        "start", name="engine", argv=command, log=log, cpus=engine_cpus(host, facts),
-        env=_environment(supervisor, host, engine),
+        "start", name="engine", argv=command, log=log, cpus=cpus,
+        env={**_environment(supervisor, host, len(cpus), offline=offline), **_with_probe(supervisor, given)},
     )  # fmt: skip
+    launch = {**masked(engine.args), "env": masked(given), "engine_cpus": len(cpus)}
+    key = vllm.engine_key(engine.kind, version, launch)
+    client_env = {**vllm.client_environment(offline=offline), **given}
     server = Server(
-        engine, model, python, version, vllm.engine_key(engine.kind, version, engine.args),
-        command, f"http://127.0.0.1:{port}", session, log,
-    )  # fmt: skip
+        engine, model, python, version, key, shown, f"http://127.0.0.1:{port}", session, log, client_env
+    )
     _wait_ready(supervisor, server)
     return server
 
@@ -75,15 +81,19 @@ def engine_cpus(host: Host, facts: Mapping[str, Any]) -> list[int]:
     return list(host.engine_cpus or facts["usable_cpus"])
 
 
-def _environment(supervisor: Supervisor, host: Host, engine: Engine) -> dict[str, str]:
-    probe = str(PurePosixPath(supervisor.code) / "tasks" / "host" / "probe")
-    paths = [probe, engine.env["PYTHONPATH"]] if "PYTHONPATH" in engine.env else [probe]
+def _environment(supervisor: Supervisor, host: Host, threads: int, *, offline: bool) -> dict[str, str]:
     return {
-        **vllm.serve_environment(cpu=not host.gpus, threads=len(host.engine_cpus or [0])),
-        **engine.env,
-        "PYTHONPATH": ":".join(paths),
+        **vllm.serve_environment(cpu=not host.gpus, threads=threads, offline=offline),
+        **({"CUDA_VISIBLE_DEVICES": ",".join(map(str, host.gpus))} if host.gpus else {}),
         "LPRISM_PROBE_TARGET": f"{supervisor.folder}/probe_target",
     }
+
+
+def _with_probe(supervisor: Supervisor, given: Mapping[str, str]) -> dict[str, str]:
+    """The user's variables, with the function probe's folder first on PYTHONPATH."""
+    probe = str(PurePosixPath(supervisor.code) / "tasks" / "host" / "probe")
+    paths = [probe, *([given["PYTHONPATH"]] if "PYTHONPATH" in given else [])]
+    return {**given, "PYTHONPATH": ":".join(paths)}
 
 
 def _wait_ready(supervisor: Supervisor, server: Server) -> None:

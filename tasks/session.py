@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from tasks import server as servers
-from tasks.plan import Cell
+from tasks.plan import ENGINE_START_S, Cell
 from tasks.progress import Progress, say
 from tasks.remote import Address, HostError, Supervisor, supervise
 from tasks.run import Run, RunFailed, execute
 from tasks.server import Server
 from tasks.settings import LprismError, cache_path
-from tasks.spec import LAB, CampaignSpec, Engine, Host
+from tasks.spec import LAB, CampaignSpec, Engine, Host, masked
 
-ENGINE_START_S = 45.0
 TINY = "tiny"
+RECORD = "campaign.json"
 FREE_BYTES_A_CELL = 50_000_000
 
 
@@ -151,6 +151,10 @@ def open_campaign(spec: CampaignSpec, home: Path, campaign: str, cells: Sequence
     """Write bundles/<campaign>/campaign.json: what was planned, before anything is done."""
     folder = home / "bundles" / campaign
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / RECORD).exists():
+        raise LprismError(
+            f"{folder}: this campaign instance was run already: leave the instance out, or name another"
+        )
     free, needed = shutil.disk_usage(folder).free, len(cells) * FREE_BYTES_A_CELL
     if free < needed:
         raise LprismError(
@@ -161,7 +165,7 @@ def open_campaign(spec: CampaignSpec, home: Path, campaign: str, cells: Sequence
         {
             "schema": 1, "campaign": campaign, "campaign_name": spec.name, "started_ns": time.time_ns(),
             "closed_ns": None, "seed": spec.seed, "runs_planned": len(cells),
-            "spec": spec.model_dump(mode="json"),
+            "spec": _shown(spec),
         },
     )  # fmt: skip
 
@@ -169,12 +173,18 @@ def open_campaign(spec: CampaignSpec, home: Path, campaign: str, cells: Sequence
 def close_campaign(home: Path, campaign: str) -> None:
     """Note in campaign.json that nothing more will be added."""
     folder = home / "bundles" / campaign
-    _write_campaign(
-        folder, {**json.loads((folder / "campaign.json").read_text()), "closed_ns": time.time_ns()}
-    )
+    _write_campaign(folder, {**json.loads((folder / RECORD).read_text()), "closed_ns": time.time_ns()})
+
+
+def _shown(spec: CampaignSpec) -> dict[str, Any]:
+    """The spec as it may be written down; the values of `env` are masked by their type."""
+    shown = spec.model_dump(mode="json")
+    for engine in shown["engines"]:
+        engine["args"] = masked(engine["args"])
+    return shown
 
 
 def _write_campaign(folder: Path, campaign: dict[str, Any]) -> None:
-    draft = folder / ".campaign.json"
+    draft = folder / f".{RECORD}"
     draft.write_text(json.dumps(campaign, indent=1))
-    draft.replace(folder / "campaign.json")
+    draft.replace(folder / RECORD)

@@ -6,13 +6,16 @@ folder that the probe's target names, and dies on demand. What the real engine d
 
     stand_in_engine.py -c "..."                          prints a version
     stand_in_engine.py -m X serve MODEL --port=P ...     the "server"; MODEL says how it behaves:
-                                                         steady | dies-at-start | dies-in-fault
+                                                         steady | dies-at-start | dies-in-fault |
+                                                         stays-slow (presses on its own CPU once the
+                                                         fault has come) | spoils-records | errs
     stand_in_engine.py -m X bench serve ...              the "load client": waits to be ended
 """
 
 import http.server
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -32,25 +35,38 @@ class Health(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def write_batches(*, dies: bool) -> None:
+def write_batches(model: str) -> None:
     """Write a batch record every 10 ms for whichever run the target names."""
     target, number = Path(os.environ["LPRISM_PROBE_TARGET"]), 0
+    errors = 2 if model == "errs" else 0
     while True:
         folder = target.read_text()
         if folder:
+            if model == "spoils-records":
+                Path(folder, "a folder").mkdir()
             path = Path(folder, f"batches-{os.getpid()}.jsonl")
             with path.open("a") as file:
                 write_clock(file)
                 while target.read_text() == folder:
                     number += 1
                     write_batch(file, number)
-                    if dies and Path(folder, "fault.log").exists():
-                        sys.stdout.write("RuntimeError: stood in until the fault\n")
-                        sys.stdout.flush()
-                        os._exit(3)
+                    if Path(folder, "fault.log").exists():
+                        model = meet_fault(model)
                 write_clock(file)
-                file.write(json.dumps({"type": "end", "pid": os.getpid(), "probe_errors": 0}) + "\n")
+                file.write(json.dumps({"type": "end", "pid": os.getpid(), "probe_errors": errors}) + "\n")
         time.sleep(0.02)
+
+
+def meet_fault(model: str) -> str:
+    """Do what the model does under the fault; returns how it goes on."""
+    if model == "dies-in-fault":
+        sys.stdout.write("RuntimeError: stood in until the fault\n")
+        sys.stdout.flush()
+        os._exit(3)
+    if model == "stays-slow":
+        for _ in range(2):
+            subprocess.Popen([sys.executable, "-c", "while True: pass"])  # in our session: ended with us
+    return "steady"
 
 
 def write_clock(file: TextIO) -> None:
@@ -77,7 +93,7 @@ def serve(model: str, port: int) -> None:
     if model == "dies-at-start":
         sys.stdout.write("INFO loading\nValueError: no such model: dies-at-start\n")
         sys.exit(7)
-    threading.Thread(target=write_batches, kwargs={"dies": model == "dies-in-fault"}, daemon=True).start()
+    threading.Thread(target=write_batches, args=(model,), daemon=True).start()
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Health).serve_forever()
 
 

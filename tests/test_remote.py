@@ -1,16 +1,20 @@
 """Hosts over real SSH: what is shipped, asked, fetched and refused."""
 
+import io
 import os
+import resource
 import signal
 import subprocess
 import sys
+import tarfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tasks.host import processes
+from tasks.host import processes, state
 from tasks.remote import Address, HostError, shipped, supervise
 
 SLEEPER = [
@@ -126,6 +130,61 @@ def test_either_process_killed_the_other_cleans_up(sshd: Address, victim: str) -
     assert gone  # out here: inside, the error of leaving would hide it
 
 
+def sleepers(folder: Path, *names: str) -> dict[str, int]:
+    """Start a sleeping process of each name, on record in the folder; {name: session}."""
+    started = {}
+    for name in names:
+        child = processes.start(["sleep", "300"], folder / "log", state.record_of(folder, name))
+        started[name] = child.pid
+        threading.Thread(target=child.wait, daemon=True).start()  # nobody else reaps it
+    return started
+
+
+def test_what_was_started_is_on_record_before_it_runs(tmp_path: Path) -> None:
+    """The record is written by the child itself; what could not become its program is off it again."""
+    (session,) = sleepers(tmp_path, "engine").values()
+    assert state.read_sessions(tmp_path) == {"engine": (session, processes.start_ticks(session))}
+    assert state.undo(tmp_path) == []
+    assert (state.read_sessions(tmp_path), processes.session_members(session)) == ({}, set())
+
+
+def test_a_full_disk_does_not_stop_the_undo(tmp_path: Path) -> None:
+    """Ending what runs writes nothing; the heartbeat's last word stands."""
+    started = sleepers(tmp_path, "fault", "engine")
+    state.beat(tmp_path)
+    said = (tmp_path / "heartbeat").read_text()
+    unlimited, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # every write now fails with an OSError
+    try:
+        state.beat(tmp_path)
+        failures = state.undo(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, hard))
+    assert failures == []
+    assert (tmp_path / "heartbeat").read_text() == said
+    assert [session for session in started.values() if processes.session_members(session)] == []
+
+
+def test_what_cannot_be_ended_does_not_keep_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the system's at the fault is reported, stays on record, and the engine is ended."""
+    started, end_session = sleepers(tmp_path, "fault", "engine"), processes.end_session
+
+    def end(session: int) -> None:  # the system refuses: not to be had from a real kernel as root
+        if session == started["fault"]:
+            raise PermissionError(1, "Operation not permitted")
+        end_session(session)
+
+    monkeypatch.setattr(processes, "end_session", end)
+    assert state.undo(tmp_path) == ["fault: [Errno 1] Operation not permitted"]
+    assert processes.session_members(started["engine"]) == set()
+    assert list(state.read_sessions(tmp_path)) == ["fault"]
+    monkeypatch.undo()
+    assert state.undo(tmp_path) == []
+    assert processes.session_members(started["fault"]) == set()
+
+
 def test_a_silent_orchestrator_loses_the_host(sshd: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a heartbeat for 10 s the host cleans itself, though the link still stands."""
     monkeypatch.setattr("tasks.remote.HEARTBEAT_EVERY_S", 3600.0)
@@ -137,9 +196,28 @@ def test_a_silent_orchestrator_loses_the_host(sshd: Address, monkeypatch: pytest
 
 
 def test_what_is_shipped_is_the_standard_library_side_alone() -> None:
-    """The same bytes every time, and nothing but tasks/host and injectors."""
+    """The same bytes every time, and these files: whoever adds one sees here that it goes to every host."""
     assert shipped() == shipped()
-    assert b"prefect" not in shipped()
+    with tarfile.open(fileobj=io.BytesIO(shipped())) as tar:
+        assert tar.getnames() == [
+            "tasks/__init__.py",
+            "tasks/host/__init__.py",
+            "tasks/host/clock.py",
+            "tasks/host/facts.py",
+            "tasks/host/ports.py",
+            "tasks/host/probe/latencyprism_probe-1.0.dist-info/METADATA",
+            "tasks/host/probe/latencyprism_probe-1.0.dist-info/entry_points.txt",
+            "tasks/host/probe/latencyprism_probe.py",
+            "tasks/host/processes.py",
+            "tasks/host/readings.py",
+            "tasks/host/sampler.py",
+            "tasks/host/state.py",
+            "tasks/host/supervisor.py",
+            "tasks/host/watchdog.py",
+            "injectors/__init__.py",
+            "injectors/cpu_compute_squeeze_out.c",
+            "injectors/cpu_compute_squeeze_out.py",
+        ]
 
 
 def test_a_port_in_use_names_its_owner(sshd: Address) -> None:

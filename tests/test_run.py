@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 import yaml
 
+from tasks.cli.pipeline import _keep_off_engine_cpus
 from tasks.host import facts
 from tasks.plan import plan
 from tasks.remote import HostError
+from tasks.run import UndoFailed
 from tasks.server import ServerError
 from tasks.session import CampaignStopped, close_campaign, open_campaign, open_session
+from tasks.settings import LprismError
 from tasks.spec import CampaignSpec, parse_spec
 
 STAND_IN = str(Path(__file__).with_name("stand_in_engine.py"))
@@ -47,6 +50,13 @@ def run_all(spec: CampaignSpec, home: Path) -> list[dict[str, Any]]:
     close_campaign(home, "life-1")
     return [
         json.loads((home / "bundles/life-1" / cell.run_id / "manifest.json").read_text()) for cell in cells
+    ]
+
+
+def manifests_in(home: Path) -> list[dict[str, Any]]:
+    """The manifests of all bundles that there are."""
+    return [
+        json.loads(path.read_text()) for path in sorted((home / "bundles/life-1").glob("r*/manifest.json"))
     ]
 
 
@@ -108,9 +118,55 @@ def test_a_server_that_dies_in_a_run_leaves_a_failed_bundle(tmp_path: Path) -> N
     spec["limits"] = {"max_consecutive_failures": 2}
     with pytest.raises(CampaignStopped, match=r"2 cells failed in a row(.|\n)*stood in until the fault"):
         run_all(parse_spec(spec, "test"), tmp_path)
-    bundles = sorted((tmp_path / "bundles/life-1").glob("r*/manifest.json"))
-    assert [json.loads(path.read_text())["status"] for path in bundles] == ["failed", "failed"]
+    assert [manifest["status"] for manifest in manifests_in(tmp_path)] == ["failed", "failed"]
     assert left_running(tmp_path) == []
+
+
+def test_a_fault_that_is_not_undone_ends_the_campaign(tmp_path: Path) -> None:
+    """The victim's measure does not come back: the bundle says so, and no other cell meets that host."""
+    spec = parse_spec(spec_of("stays-slow", scenarios=["cpu_compute_squeeze_out"], repetitions=3), "test")
+    with pytest.raises(UndoFailed, match="the undo of cpu_compute_squeeze_out is not proved"):
+        run_all(spec, tmp_path)
+    (manifest,) = manifests_in(tmp_path)
+    assert (manifest["status"], manifest["effect"]["undone"]) == ("failed", False)
+    assert "is not proved" in manifest["reason"]
+    assert left_running(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("spoils-records", "checksums failed on the host: IsADirectoryError"),
+        ("errs", "the function probe failed 2 times: batches are missing"),
+    ],
+)
+def test_a_run_whose_records_are_not_whole_has_failed(model: str, reason: str, tmp_path: Path) -> None:
+    """What could not be fetched or was not recorded is never called complete; the campaign goes on."""
+    manifests = run_all(parse_spec(spec_of(model, scenarios=["normal"], repetitions=2), "test"), tmp_path)
+    assert [manifest["status"] for manifest in manifests] == ["failed", "failed"]
+    assert all(reason in manifest["reason"] for manifest in manifests)
+    assert [manifest["probe_errors"] for manifest in manifests] == [2 * (model == "errs")] * 2
+    assert left_running(tmp_path) == []
+
+
+def test_secrets_reach_the_server_and_no_record(tmp_path: Path) -> None:
+    """The value of a variable is in no file of the campaign, and the same instance is not run twice."""
+    spec = spec_of(scenarios=["normal"])
+    spec["engines"][0] |= {"env": {"HF_TOKEN": "s3cret"}, "args": {"api-key": "s3cret"}}
+    run_all(parse_spec(spec, "test"), tmp_path)
+    files = [path for path in (tmp_path / "bundles").rglob("*") if path.is_file()]
+    assert len(files) > 4
+    assert [path for path in files if b"s3cret" in path.read_bytes()] == []
+    with pytest.raises(LprismError, match="was run already"):
+        run_all(parse_spec(spec, "test"), tmp_path)
+
+
+def test_our_cpus_that_are_not_there_are_named() -> None:
+    """One sentence, before anything starts."""
+    spec = spec_of()
+    spec["hosts"][0]["our_cpus"] = [60_000]
+    with pytest.raises(LprismError, match="our_cpus of lab: no CPU 60000 here; usable are"):
+        _keep_off_engine_cpus(parse_spec(spec, "test"))
 
 
 def test_a_port_in_use_is_refused_by_name(tmp_path: Path) -> None:

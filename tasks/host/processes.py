@@ -13,6 +13,10 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 POLL_S = 0.05
 
@@ -24,21 +28,40 @@ class StillAlive(Exception):
 def start(
     argv: list[str],
     log: Path,
+    record: Path,
     cpus: list[int] | None = None,
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
+    keep: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start argv in a new session with stdout and stderr in `log`, bound to `cpus`. Raises OSError."""
+    """Start argv in a new session with stdout and stderr in `log`, bound to `cpus`.
 
-    def bind() -> None:
+    The child writes its session into `record` before it becomes argv: whatever happens to us, it is on
+    record. `keep` are descriptors that it inherits. Raises OSError or subprocess.SubprocessError.
+    """
+
+    def become() -> None:
+        pid = os.getpid()
+        record.write_text(f"{pid} {start_ticks(pid)}")
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if cpus:
             os.sched_setaffinity(0, cpus)
 
     with log.open("ab") as out:
         return subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=cwd,
-            env={**os.environ, **(env or {})}, start_new_session=True, preexec_fn=bind,
+            env={**os.environ, **(env or {})}, start_new_session=True, preexec_fn=become, pass_fds=keep,
         )  # fmt: skip
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let the signals that end us wait until the block is done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def session_members(session: int) -> set[int]:

@@ -1,11 +1,12 @@
 """What is running for a campaign on this host, on disk before it runs: the undo reads nothing else.
 
-One folder per campaign session: state.json (which process sessions exist), heartbeat, lease.
+One folder a campaign session: session-<name> (which process sessions exist), heartbeat, runs.
 Standard library only (Python >= 3.9).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -27,32 +28,32 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(draft, path)
 
 
-def read_sessions(folder: Path) -> dict[str, dict[str, int]]:
-    """{name: {"session": id, "ticks": start time of its leader}} of what was started and not stopped."""
-    path = folder / "state.json"
-    if not path.exists():
-        return {}
-    value: dict[str, dict[str, int]] = json.loads(path.read_text())
-    return value
+def record_of(folder: Path, name: str) -> Path:
+    """The file that says which process session has this name: "<session id> <start ticks of its leader>"."""
+    return folder / f"session-{name}"
 
 
-def remember(folder: Path, name: str, pid: int) -> None:
-    """Note a process session that has just been started."""
-    sessions = read_sessions(folder)
-    sessions[name] = {"session": pid, "ticks": processes.start_ticks(pid) or 0}
-    write_json(folder / "state.json", sessions)
+def read_sessions(folder: Path) -> dict[str, tuple[int, int]]:
+    """{name: (session id, start ticks of its leader)} of what was started and not stopped."""
+    found = {}
+    for path in folder.glob("session-*"):
+        words: list[str] = []
+        with contextlib.suppress(OSError):  # gone: supervisor and watchdog may both be at it
+            words = path.read_text().split()
+        if len(words) == len(("session", "ticks")):  # else the child died before it became the program
+            found[path.name.partition("-")[2]] = (int(words[0]), int(words[1]))
+    return found
 
 
 def forget(folder: Path, name: str) -> None:
-    """Note that nothing of it is left."""
-    sessions = read_sessions(folder)
-    sessions.pop(name, None)
-    write_json(folder / "state.json", sessions)
+    """Note that nothing of it is left. Works on a full disk."""
+    record_of(folder, name).unlink(missing_ok=True)
 
 
 def beat(folder: Path) -> None:
-    """Say that the orchestrator was heard from just now."""
-    write_json(folder / "heartbeat", time.monotonic())
+    """Say that the orchestrator was heard from just now; on a full disk the last word stands."""
+    with contextlib.suppress(OSError):
+        write_json(folder / "heartbeat", time.monotonic())
 
 
 def silent_for_s(folder: Path) -> float:
@@ -69,16 +70,17 @@ def undo(folder: Path) -> list[str]:
     failures = []
     sessions = read_sessions(folder)
     for name in sorted(sessions, key=lambda known: UNDO_ORDER.index(known) if known in UNDO_ORDER else 9):
+        session, ticks = sessions[name]
         try:
-            if not _reused(sessions[name]):
-                processes.end_session(sessions[name]["session"])
+            if not _reused(session, ticks):
+                processes.end_session(session)
             forget(folder, name)
-        except processes.StillAlive as error:
+        except (processes.StillAlive, OSError) as error:  # the others are ended all the same
             failures.append(f"{name}: {error}")
     return failures
 
 
-def _reused(known: dict[str, int]) -> bool:
+def _reused(session: int, ticks: int) -> bool:
     """Whether the leader's pid now belongs to another process (ours ended long ago)."""
-    ticks = processes.start_ticks(known["session"])
-    return ticks is not None and ticks != known["ticks"]
+    now = processes.start_ticks(session)
+    return now is not None and now != ticks

@@ -32,7 +32,7 @@ from tasks.host import clock, facts, ports, processes, state
 
 LEASE = Path("lease")  # in the folder that all sessions of this user share on this host
 LOG_TAIL_BYTES = 65_536  # a dying vLLM reports a hundred lines after the exception that matters
-BUSY_S = 8.0  # the longest one request may keep us from the next heartbeat
+BUSY_S = 8.0  # the longest a command may keep us from the next heartbeat: the watchdog waits 12 s
 
 
 class Refused(Exception):
@@ -88,12 +88,14 @@ class Session:
         """Start a process in a session of its own; returns the session's id."""
         if name in self.children:
             raise Refused(f"{name} is running already")
-        try:
-            child = processes.start(argv, Path(log), cpus, env, self.folder)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise Refused(f"cannot start {argv[0]}: {error}") from error
-        state.remember(self.folder, name, child.pid)
-        self.children[name], self.logs[name] = child, Path(log)
+        record = state.record_of(self.folder, name)
+        with processes.undisturbed():
+            try:
+                child = processes.start(argv, Path(log), record, cpus, env, self.folder)
+            except (OSError, subprocess.SubprocessError) as error:
+                record.unlink(missing_ok=True)
+                raise Refused(f"cannot start {argv[0]}: {error}") from error
+            self.children[name], self.logs[name] = child, Path(log)
         return child.pid
 
     def alive(self, name: str) -> dict[str, Any]:
@@ -155,10 +157,15 @@ class Session:
         """How many lines the function probe has written for this run."""
         return sum(path.read_bytes().count(b"\n") for path in Path(run_folder).glob("batches-*.jsonl"))
 
-    def probe_closed(self, run_folder: str) -> bool:
-        """Whether the function probe has written its last line for this run (true where it wrote none)."""
-        files = list(Path(run_folder).glob("batches-*.jsonl"))
-        return all(b'{"type": "end"' in path.read_bytes()[-200:] for path in files)
+    def probe_errors(self, run_folder: str) -> int | None:
+        """Errors that the function probe counted in this run; None until it has written its last line."""
+        errors = 0
+        for path in Path(run_folder).glob("batches-*.jsonl"):
+            _, end, rest = path.read_bytes()[-200:].rpartition(b'{"type": "end"')
+            if not rest.endswith(b"\n") or not end:
+                return None
+            errors += int(json.loads(end + rest)["probe_errors"])
+        return errors
 
     def fault_check(self, anomaly: str, strength: dict[str, Any]) -> str | None:
         """What this host lacks for a fault, in one line, or nothing."""
@@ -193,7 +200,11 @@ class Session:
 
     def checksums(self, run_folder: str) -> dict[str, tuple[int, str]]:
         """{file name: (size, sha256)} of a run's folder."""
-        return {path.name: facts.size_and_sha256(path) for path in sorted(Path(run_folder).iterdir())}
+        sums = {}
+        for path in sorted(Path(run_folder).iterdir()):
+            sums[path.name] = facts.size_and_sha256(path)
+            state.beat(self.folder)  # large files take longer than the watchdog's patience
+        return sums
 
     def remove(self, run_folder: str) -> None:
         """Delete a run's folder, after it was fetched; only inside this session's own folder."""
@@ -287,27 +298,33 @@ def main(folder: Path) -> int:
         lease.truncate(0)
         lease.write(f"{folder.name}, supervisor pid {os.getpid()}, since {time.strftime('%F %T')}")
         lease.flush()
-        return _lead(folder)
+        status = _lead(folder, lease.fileno())
+        if status == 0:  # the watchdog holds it too, and keeps it where something is left to undo
+            fcntl.flock(lease, fcntl.LOCK_UN)
+        return status
 
 
-def _lead(folder: Path) -> int:
+def _lead(folder: Path, lease: int) -> int:
     session = Session(folder)
     session.record("")
     state.beat(folder)
     watch = [sys.executable, "-m", "tasks.host.watchdog", str(folder), str(os.getpid())]
-    watchdog = processes.start(watch, folder / "watchdog.log", cwd=Path.cwd())
+    log, record = folder / "watchdog.log", folder / "watchdog.session"
+    watchdog = processes.start(watch, log, record, cwd=Path.cwd(), keep=(lease,))
     session.watchdog = watchdog.pid
     print(json.dumps({"id": 0, "value": "ready"}), flush=True)
     why = "interrupted"
     try:
         why = serve(session, watchdog)
-    except (KeyboardInterrupt, BrokenPipeError):
+    except (KeyboardInterrupt, OSError):  # told to end, nobody listens any more, or the disk is full
         pass
     finally:
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # nothing interrupts the undo
         failures = session.close()
-        state.write_json(folder / "closed", {"why": why, "failures": failures})
+        if not failures:  # else the watchdog tries once more when we are gone
+            with contextlib.suppress(OSError):
+                state.write_json(folder / "closed", {"why": why})
     return 1 if failures else 0
 
 

@@ -7,6 +7,7 @@ Standard library only (Python >= 3.9).
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -28,7 +29,10 @@ def main(folder: Path, supervisor: int) -> int:
             not alive or state.silent_for_s(folder) > state.HEARTBEAT_LIMIT_S + 2.0
         ):  # its own turn comes first
             failures = state.undo(folder)
-            state.write_json(folder / "undone_by_watchdog", {"supervisor_alive": alive, "failures": failures})
+            with contextlib.suppress(OSError):  # a full disk does not end the watch
+                state.write_json(
+                    folder / "undone_by_watchdog", {"supervisor_alive": alive, "failures": failures}
+                )
             if not alive:
                 return 1 if failures else 0
         time.sleep(LOOK_EVERY_S)

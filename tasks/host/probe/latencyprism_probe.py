@@ -80,6 +80,7 @@ class Sink:
         self._flush()
         self._close()
         self._target = target
+        self.errors = 0  # counted by the run
         if target:
             path = os.path.join(target, f"batches-{os.getpid()}.jsonl")
             self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
