@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tasks.lake import write_frame
+from tasks.lake_tables import lake_connection
 from tasks.sentinel import evaluate
 from tasks.sentinel.detect import (
     INCIDENT_ALARMS,
@@ -33,7 +35,6 @@ from tasks.sentinel.limits import (
 from tasks.sentinel.model import LatencyModel, fit
 from tasks.sentinel.registry import Registered, train_campaign
 from tasks.settings import LprismError
-from tasks.warehouse import lake_connection, write_frame
 
 CONFIGURATION = ("e" * 16, "tiny", "a CPU")
 ROWS = 900
@@ -312,18 +313,30 @@ def test_the_worst_heldout_session_makes_the_limit(smoothed: list[float], limit:
     assert calibrate(heldout).limit == pytest.approx(limit)
 
 
+def spans(pattern: str) -> list[tuple[int, int]]:
+    """The incidents of a run with a batch each 100 ms: x is an alarm, a blank was not scored."""
+    rows = [
+        {"alarm": letter == "x", "batch_index": index, "start_ns": index * 100 * MS, "actual_ns": 100 * MS}
+        for index, letter in enumerate(pattern)
+        if letter != " "
+    ]
+    return incident_spans(pd.DataFrame(rows))
+
+
 def test_incidents_less_than_a_second_apart_are_one() -> None:
     """Ten alarms in a row are an incident, nine are not, and a gap below a second does not divide one."""
-
-    def spans(pattern: str) -> list[tuple[int, int]]:
-        alarm = np.array([letter == "x" for letter in pattern])
-        start = np.arange(len(alarm)) * 100 * MS
-        return incident_spans(pd.DataFrame({"alarm": alarm, "start_ns": start, "actual_ns": 100 * MS}))
-
     assert spans("." + 9 * "x" + ".") == []
     assert spans("." + 10 * "x" + ".") == [(1, 10)]
     assert spans(10 * "x" + 9 * "." + 10 * "x") == [(0, 28)]
     assert spans(10 * "x" + 11 * "." + 12 * "x") == [(0, 9), (21, 32)]
+
+
+def test_an_incident_does_not_reach_over_a_second_that_is_not_scored() -> None:
+    """What the trailing mean carries over the measuring of an effect makes no incident longer."""
+    assert spans(12 * "x" + 20 * " " + 9 * "x" + ".") == [(0, 11)]
+    assert spans(5 * "x" + 20 * " " + 9 * "x") == []
+    assert spans(12 * "x" + 20 * " " + 10 * "x") == [(0, 11), (12, 21)]
+    assert spans(5 * "x" + 3 * " " + 9 * "x") == [(0, 13)]
 
 
 def lake_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -6,14 +6,18 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tasks.lake import write_frame
+from tasks.lake_tables import publish
 from tasks.traces.bundle import ingest_bundle
-from tasks.warehouse import open_published, publish, write_frame
+from tasks.warehouse import open_published
 from tests.warehouse_cases import (
     CAMPAIGN,
+    CELL,
     EFFECT,
     FAULT_CELL,
     MARKS,
     MS,
+    NORMAL_MARKS,
     OFFSET,
     RUN,
     batch,
@@ -58,9 +62,20 @@ def score(run_id: str, batch_index: int, start_s: float, *, alarm: bool) -> dict
     }
 
 
-def incident(run_id: str, index: int, excess_ms: float, *, slo_violated: bool = False) -> dict[str, Any]:
-    """A row of incidents."""
-    return {"run_id": run_id, "incident_index": index, "excess_ms": excess_ms, "slo_violated": slo_violated}
+def incident(
+    run_id: str,
+    index: int,
+    excess_ms: float,
+    *,
+    slo_violated: bool = False,
+    start_s: float = 3.5,
+    end_s: float = 4.5,
+) -> dict[str, Any]:
+    """A row of incidents; by default it lies in the fault, which lasts from 3 to 5 s."""
+    return {
+        "run_id": run_id, "incident_index": index, "excess_ms": excess_ms, "slo_violated": slo_violated,
+        "start_ns": round(start_s * 1e9) + OFFSET, "end_ns": round(end_s * 1e9) + OFFSET,
+    }  # fmt: skip
 
 
 def cause(run_id: str, index: int | None, rank: int, name: str) -> dict[str, Any]:
@@ -87,13 +102,14 @@ def write_gold(home: Path, table: str, rows: list[dict[str, Any]]) -> None:
         ([4.1, 4.2], (3, 1110.0)),
         ([3.0], (1, 10.0)),  # the very first
         ([2.9, 4.2], (4, 1210.0)),  # an alarm before the onset is not of the fault
-        ([6.1], (None, None)),  # too late: it was being undone from 6 s on
+        ([5.5], (None, None)),  # too late: the fault window ended at 5 s
+        ([6.1], (None, None)),
         ([2.9], (None, None)),
     ],
 )
 def test_the_lag_counts_from_the_onset(alarms: list[float], lag: tuple[Any, ...], tmp_path: Path) -> None:
-    """Batches and ms from fault_apply up to the end of the first alarming batch, if before the undo."""
-    starts = [1.1, 2.9, 3.0, 3.5, 4.1, 4.2, 6.1]
+    """Batches and ms from fault_apply up to the end of the first alarming batch, before the window ends."""
+    starts = [1.1, 2.9, 3.0, 3.5, 4.1, 4.2, 5.5, 6.1]
     lines = [clock(0), *(batch(start) for start in starts)]
     ingest_bundle(tmp_path, write_bundle(tmp_path / "b", lines, cell=FAULT_CELL, effect=EFFECT, marks=MARKS))
     write_gold(
@@ -167,6 +183,39 @@ def test_a_fault_that_was_not_proved_is_no_right_answer(tmp_path: Path) -> None:
     write_gold(tmp_path, "incidents", [incident(run, 0, 5.0) for run in runs])
     write_gold(tmp_path, "rca_diagnosis", [cause(run, 0, 1, "cpu_quota") for run in runs])
     assert diagnosed(tmp_path, "verdict") == [("wrong",), ("wrong",), ("failed",)]
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "verdict"),
+    [
+        (1.0, 2.9, "wrong"),  # over before the onset
+        (2.0, 3.1, "right"),
+        (3.5, 4.5, "right"),
+        (4.9, 8.0, "right"),
+        (5.1, 5.9, "wrong"),  # not before the fault window had ended
+        (7.1, 8.0, "wrong"),
+    ],
+)
+def test_the_right_name_at_the_wrong_time_is_wrong(
+    start_s: float, end_s: float, verdict: str, tmp_path: Path
+) -> None:
+    """An incident that does not overlap the fault was not caused by it, whatever it is called."""
+    ingest_bundle(tmp_path, good_fault(tmp_path / "b"))
+    write_gold(tmp_path, "rca_diagnosis", [cause(RUN, 0, 1, "cpu_quota")])
+    write_gold(tmp_path, "incidents", [incident(RUN, 0, 5.0, start_s=start_s, end_s=end_s)])
+    assert diagnosed(tmp_path, "verdict") == [(verdict,)]
+
+
+@pytest.mark.parametrize("injected", [True, False])
+def test_batches_beside_the_measuring_of_an_effect_have_no_window(*, injected: bool, tmp_path: Path) -> None:
+    """A victim slows the server: from fault_end to recovery_start nothing is scored, if there is one."""
+    starts = [4.5, 4.995, 5.0, 6.5, 6.995, 7.0]
+    lines = [clock(0), *(batch(start) for start in starts)]
+    marks, cell, effect = (MARKS, FAULT_CELL, EFFECT) if injected else (NORMAL_MARKS, CELL, None)
+    ingest_bundle(tmp_path, write_bundle(tmp_path / "b", lines, marks=marks, cell=cell, effect=effect))
+    between = [None] * 3 if injected else ["transition"] * 3
+    found = rows_of(tmp_path, "batches", "batch_index", "run_window")
+    assert [window for _, window in sorted(found)] == ["fault", "transition", *between, "recovery"]
 
 
 def test_the_slowest_batch_comes_first(home: Path) -> None:

@@ -47,5 +47,5 @@ COMMENT ON COLUMN batches.preempted IS 'requests that were preempted';
 COMMENT ON COLUMN batches.waiting IS 'requests in the queue; NULL where the source does not tell';
 COMMENT ON COLUMN batches.running IS 'requests that hold a slot; NULL where the source does not tell';
 COMMENT ON COLUMN batches.rank IS 'worker''s rank';
-COMMENT ON COLUMN batches.run_window IS 'baseline, fault or recovery when it lies wholly inside; transition when it overlaps a mark or lies between windows; NULL outside the recording';
+COMMENT ON COLUMN batches.run_window IS 'baseline, fault or recovery when it lies wholly inside; transition when it overlaps a mark or lies between windows; NULL outside the recording and, where a fault is injected, from the fault window to the recovery window, while its effect is measured';
 COMMENT ON COLUMN batches.source IS 'recorder, such as vllm_probe';

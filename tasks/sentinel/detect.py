@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.lake import write_frame
+from tasks.lake_tables import lake_connection
 from tasks.sentinel.evaluate import CHAMPION, LEAVE_OUT
 from tasks.sentinel.features import KEY, TARGET, batch_features, in_domain
 from tasks.sentinel.limits import SMOOTHING_BATCHES, score_session
 from tasks.sentinel.registry import Registered, load_models
 from tasks.settings import LprismError
-from tasks.warehouse import execute, lake_connection, write_frame
+from tasks.warehouse import execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,12 +149,14 @@ def find_incidents(scored: pd.DataFrame, frame: pd.DataFrame, slo: dict[str, flo
 def incident_spans(rows: pd.DataFrame) -> list[tuple[int, int]]:
     """Give (first, last) row of each incident in one run's ordered scores.
 
-    An incident is INCIDENT_ALARMS alarms in a row or more; two that lie less than a second apart are one.
+    An incident is INCIDENT_ALARMS alarms in a row or more; two that lie less than a second apart are one. It
+    does not reach over batches that are not scored where these take a second or more.
     """
     starts = rows["start_ns"].to_numpy()
     ends = starts + rows["actual_ns"].to_numpy()
+    left_out = (np.diff(rows["batch_index"]) > 1) & (starts[1:] - ends[:-1] >= MERGE_GAP_NS)
     merged: list[tuple[int, int]] = []
-    for first, last in _streaks(rows["alarm"].to_numpy(dtype=bool)):
+    for first, last in _streaks(rows["alarm"].to_numpy(dtype=bool), np.flatnonzero(left_out) + 1):
         if merged and starts[first] - ends[merged[-1][1]] < MERGE_GAP_NS:
             merged[-1] = (merged[-1][0], last)
         else:
@@ -160,11 +164,14 @@ def incident_spans(rows: pd.DataFrame) -> list[tuple[int, int]]:
     return merged
 
 
-def _streaks(alarm: np.ndarray[Any, np.dtype[np.bool_]]) -> Iterator[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], alarm, [False]]).astype(np.int8)))
-    for first, after in edges.reshape(-1, 2):
-        if after - first >= INCIDENT_ALARMS:
-            yield int(first), int(after) - 1
+def _streaks(
+    alarm: np.ndarray[Any, np.dtype[np.bool_]], cuts: np.ndarray[Any, np.dtype[np.int64]]
+) -> Iterator[tuple[int, int]]:
+    for begin, part in zip([0, *cuts], np.split(alarm, cuts), strict=True):
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], part, [False]]).astype(np.int8)))
+        for first, after in edges.reshape(-1, 2):
+            if after - first >= INCIDENT_ALARMS:
+                yield int(begin + first), int(begin + after) - 1
 
 
 def _describe(span: pd.DataFrame, slo_tpot_ms: float | None) -> dict[str, Any]:
