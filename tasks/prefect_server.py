@@ -7,7 +7,6 @@ campaign can still tell the server how it ended; the kernel ends it when we die.
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.host import ports
 from tasks.settings import LprismError, pin_telemetry_off
 
 START_S = 90.0
@@ -38,7 +38,7 @@ def prefect_server(home: Path) -> Iterator[str]:
     folder = home / "prefect"
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = str(folder)
-    port = _free_port()
+    port = ports.free(None)
     server = _start(folder, port)
     url = f"http://127.0.0.1:{port}/api"
     try:
@@ -48,13 +48,6 @@ def prefect_server(home: Path) -> Iterator[str]:
     finally:
         os.environ.pop("PREFECT_API_URL", None)
         _stop(server)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -84,7 +77,9 @@ def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
                 return
         except (OSError, urllib.error.URLError):
             time.sleep(0.2)
-    raise LprismError(f"the Prefect server did not start within {START_S:.0f} s; its log: {log}")
+    code = server.poll()
+    how = f"was not ready after {START_S:.0f} s" if code is None else f"ended with exit code {code}"
+    raise LprismError(f"the Prefect server {how}; its log: {log}")
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

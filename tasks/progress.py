@@ -1,6 +1,6 @@
 """What is going on now, said by whoever does it and shown by whoever listens.
 
-The command line listens and draws; Prefect's logs listen too; nobody listening is fine.
+The command line listens and draws; nobody listening is fine.
 """
 
 from collections.abc import Callable, Iterator

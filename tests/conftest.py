@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.host import ports
 from tasks.remote import Address
 from tasks.settings import pin_telemetry_off
 
@@ -40,7 +41,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
     (folder / "home").mkdir()
     for name in ("host_key", "client_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-    port = free_port()
+    port = ports.free(None)
     (folder / "config").write_text(SSHD_CONFIG.format(port=port, folder=folder))
     host_key = " ".join((folder / "host_key.pub").read_text().split()[:2])
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
@@ -58,13 +59,6 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(10)
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for_port(port: int) -> None:

@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 
 from tasks.engines import vllm
+from tasks.host import ports
 from tasks.lab.tiny_model import SERVE_ARGS
 
 TIMEOUT_S = 180.0
@@ -43,7 +43,7 @@ def verify_vllm(python: Path, model: Path, log: Path, *, timeout_s: float = TIME
     Raises:
         VerifyError: it ended, was not healthy within `timeout_s`, or answered something else.
     """
-    port = _free_port()
+    port = ports.free(None)
     deadline = time.monotonic() + timeout_s
     # Its caches and settings must not land in the user's home.
     with tempfile.TemporaryDirectory(prefix="lprism-verify-") as scratch, log.open("wb") as output:
@@ -114,12 +114,6 @@ def _end_with_input() -> None:
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _said(log: Path) -> str:
