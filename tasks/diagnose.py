@@ -5,9 +5,9 @@ from pathlib import Path
 from prefect import task
 
 from tasks.deepdive.diagnose import DiagnoseSummary, diagnose_campaign
+from tasks.lake_tables import publish
 from tasks.progress import Progress, say
 from tasks.sentinel.detect import DetectSummary, detect_campaign
-from tasks.warehouse import publish
 
 
 @task(name="detect incidents")

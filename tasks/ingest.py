@@ -4,9 +4,9 @@ from pathlib import Path
 
 from prefect import task
 
+from tasks.lake_tables import publish
 from tasks.progress import Progress, say
 from tasks.traces.bundle import bundles_of, ingest_bundle, ingest_campaign
-from tasks.warehouse import publish
 
 
 @task(name="find bundles")

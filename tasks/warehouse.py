@@ -1,33 +1,27 @@
-"""The only reader of sql/; the lake of Parquet files; the published warehouse made from it.
+"""The only reader of sql/; connections, and questions to the published warehouse.
 
-The lake is the truth: <home>/lake/<table>/<campaign>/<part>.parquet, each part written aside and renamed.
-A part of `runs` is the seal of its run: what was ingested of a run is seen only while the seal is there, and
-it is put last. The published file is never opened for writing: `publish` builds a new one and puts it in the
-old one's place, so an open reader keeps its snapshot and blocks nobody.
+The published file is never opened for writing: `publish` (tasks/lake_tables.py) builds a new one from the
+lake and puts it in the old one's place, so an open reader keeps its snapshot and blocks nobody.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from tasks.settings import LprismError
-from tasks.staging import checked_name, put, staging
 
 if TYPE_CHECKING:
     import duckdb
-    import pandas as pd
 
 # Beside the packages in a checkout, in an editable install and in site-packages alike.
 SQL_FOLDER = Path(__file__).resolve().parent.parent / "sql"
 PUBLISHED = "warehouse.duckdb"
-SEAL = "runs"
-SEALED = ("batches", "counters", "files", "quarantine")
-STAYS_IN_THE_LAKE = ("batches", "counters", "quarantine")
 _SPACES = re.compile(r"\s+")
+_PARAMETER = re.compile(r"\$(\w+)")
+_GLOB = re.compile(r"[*?\[]")
 
 Rows = tuple[list[str], list[tuple[Any, ...]]]
 
@@ -115,60 +109,7 @@ def columns_of(table: str) -> dict[str, str]:
         return dict(zip(made.columns, map(str, made.types), strict=True))
 
 
-def part_path(home: Path, table: str, campaign: str, part: str) -> Path:
-    """Where a part lies in the lake. Raises LprismError for a name that is not allowed."""
-    return home / "lake" / table / checked_name(campaign) / f"{checked_name(part)}.parquet"
-
-
-def write_draft(
-    con: "duckdb.DuckDBPyConnection", table: str, folder: Path, campaign: str, part: str, source: str = ""
-) -> Path:
-    """Write the connection's table to <folder>/<table>.parquet, in no lake yet; returns its path.
-
-    `source` says in the file's metadata what the part was made from.
-
-    Raises:
-        LprismError: columns or types are not those of sql/tables, or the file cannot be written.
-    """
-    rows, draft = con.table(table), folder / f"{table}.parquet"
-    found, wanted = (
-        list(zip(rows.columns, map(str, rows.types), strict=True)),
-        list(columns_of(table).items()),
-    )
-    if found != wanted:
-        odd = sorted(set(found) ^ set(wanted)) or "their order"
-        raise LprismError(f"rows for {table} differ from sql/tables/{table}.sql in {odd}")
-    rows.create_view("outgoing")
-    with told(f"{table} could not be written"):
-        names = {"table_name": table, "campaign": campaign, "part": part, "source": source}
-        execute(con, "publish/lake_part", path=str(draft), **names)
-    return draft
-
-
-def write_part(con: "duckdb.DuckDBPyConnection", table: str, home: Path, campaign: str, part: str) -> Path:
-    """Make the connection's table a part of the lake, in one step; returns its path. Raises LprismError."""
-    place = part_path(home, table, campaign, part)
-    with staging(home / "lake", f"{table}.{campaign}.{part}") as folder:
-        return put(write_draft(con, table, folder, campaign, part), place)
-
-
-def write_frame(home: Path, table: str, campaign: str, part: str, frame: "pd.DataFrame") -> Path:
-    """Make a frame a part of the lake: columns by name, cast to the table's types, absent ones NULL.
-
-    Raises:
-        LprismError: a column that the table has not, a value that cannot be cast, or as `write_part`.
-    """
-    extra = sorted(set(frame.columns) - columns_of(table).keys())
-    if extra:
-        raise LprismError(f"{table} has no column {', '.join(extra)}")
-    with memory_connection() as con:
-        create_table(con, table)
-        with told(f"a frame does not fit {table}"):
-            _insert_by_name(con.from_df(frame), table)
-        return write_part(con, table, home, campaign, part)
-
-
-def _insert_by_name(rows: "duckdb.DuckDBPyRelation", table: str) -> None:
+def insert_by_name(rows: "duckdb.DuckDBPyRelation", table: str) -> None:
     """INSERT BY NAME for a table that is not known before the program runs."""
     import duckdb
 
@@ -181,67 +122,19 @@ def _insert_by_name(rows: "duckdb.DuckDBPyRelation", table: str) -> None:
     ).insert_into(table)
 
 
-def lake_paths(home: Path, table: str, campaign: str | None = None) -> list[Path]:
-    """The table's parts that may be read, sorted; of ingested tables those whose run is sealed."""
-    folder = home / "lake" / table
-    campaigns = [folder / checked_name(campaign)] if campaign else sorted(folder.glob("*"))
-    paths = [path for place in campaigns for path in sorted(place.glob("*.parquet"))]
-    if table not in SEALED:
-        return paths
-    return [path for path in paths if part_path(home, SEAL, path.parent.name, path.stem).exists()]
-
-
-def lake_connection(home: Path, campaign: str | None = None) -> "duckdb.DuckDBPyConnection":
-    """An in-memory connection in which every table of sql/tables can be read as the lake has it now.
-
-    With `campaign` only its parts are seen. The caller closes it (`with`).
-    """
-    con = memory_connection(home / "lake" / ".staging" / f"spill-{token_hex(4)}")
-    for table in sql_names("tables"):
-        _lake_view(con, table, lake_paths(home, table, campaign))
-    return con
-
-
-def _lake_view(con: "duckdb.DuckDBPyConnection", table: str, paths: list[Path]) -> None:
-    """A view over the parts; the empty table where there is none."""
-    if not paths:
-        create_table(con, table)
-        return
-    with told(f"the lake's {table}"):
-        # hive_partitioning off: an all-digit campaign must not turn into a BIGINT column.
-        parts = con.read_parquet([str(path) for path in paths], hive_partitioning=False)
-        parts.create_view(table)
-        for statement in con.extract_statements(sql_text(f"tables/{table}"))[1:]:
-            # The same comments on a view: only COMMENT ON TABLE has another word there. The text is our own.
-            con.execute(statement.query.strip().replace("COMMENT ON TABLE", "COMMENT ON VIEW", 1))
-
-
-def publish(home: Path) -> Path:
-    """Build a new warehouse.duckdb from the lake and put it in the old one's place; returns its path.
-
-    Catalogue, gold and quality tables are copied; bronze and silver ones are views over the lake's files.
+def relation(
+    con: "duckdb.DuckDBPyConnection", name: str, /, **values: Sequence[str]
+) -> "duckdb.DuckDBPyRelation":
+    """The rows of a file of sql/, for a view: no view takes parameters, so lists of text are written in.
 
     Raises:
-        LprismError: a part cannot be read, or the disk is full; the old file stays.
+        LprismError: a parameter is missing or extra.
     """
-    import duckdb
-
-    # The views hold the paths of the parts: they must be right from every working directory.
-    home = home.absolute()
-    with staging(home, "publish") as folder, told("the warehouse could not be published"):
-        with duckdb.connect(folder / PUBLISHED, config={"python_enable_replacements": False}) as con:
-            execute(con, "publish/quiet")
-            for table in sql_names("tables"):
-                paths = lake_paths(home, table)
-                if table in STAYS_IN_THE_LAKE:
-                    _lake_view(con, table, paths)
-                    continue
-                create_table(con, table)
-                if paths:
-                    _insert_by_name(con.read_parquet([*map(str, paths)], hive_partitioning=False), table)
-            for view in sql_names("views"):
-                execute(con, f"views/{view}")
-        return put(folder / PUBLISHED, home / PUBLISHED)
+    code = "\n".join(line for line in sql_text(name).splitlines() if not line.startswith("--"))
+    if (named := set(_PARAMETER.findall(code))) != values.keys():
+        raise LprismError(f"sql {name}: it names the parameters {sorted(named)}, not {sorted(values)}")
+    written = {key: "[" + ", ".join(map(literal, texts)) + "]" for key, texts in values.items()}
+    return con.sql(_PARAMETER.sub(lambda found: written[found[1]], code))
 
 
 def open_published(home: Path) -> "duckdb.DuckDBPyConnection":
@@ -261,7 +154,8 @@ def open_published(home: Path) -> "duckdb.DuckDBPyConnection":
         # with it an old snapshot.
         con.execute(f"ATTACH {literal(str(path))} AS warehouse (READ_ONLY)")
         con.execute("USE warehouse")
-        execute(con, "publish/allow_folder", folders=[str(home.absolute() / "lake")])
+        lake = str(home.absolute() / "lake")
+        execute(con, "publish/allow_folder", folders=[lake, as_glob(lake)])
         execute(con, "publish/lock")
     return con
 
@@ -269,6 +163,11 @@ def open_published(home: Path) -> "duckdb.DuckDBPyConnection":
 def literal(text: str) -> str:
     """Quote text as an SQL string: ATTACH takes no parameter, and a home's path may hold anything."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def as_glob(path: Path | str) -> str:
+    """Write a path so that DuckDB, which takes every path for a pattern, finds this file and no other."""
+    return _GLOB.sub(lambda char: f"[{char[0]}]", str(path))
 
 
 def query(home: Path, sql: str) -> Rows:

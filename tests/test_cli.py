@@ -14,8 +14,8 @@ from pyarrow import parquet
 from typer.main import get_command
 
 from tasks.cli import main, options, output
+from tasks.lake_tables import publish
 from tasks.settings import LprismError, SpecError
-from tasks.warehouse import publish
 from tests.tree import ROOT
 
 HEAVY = (  # pydantic is not: Typer itself brings it

@@ -10,8 +10,10 @@ import pytest
 from tasks.deepdive.compare import examine, plain, run_samples
 from tasks.deepdive.diagnose import Diagnosis, diagnose_campaign, diagnose_incident
 from tasks.deepdive.signatures import CAUSES, SIGNATURES_FILE, Clause, load_signatures
+from tasks.lake import write_frame
+from tasks.lake_tables import lake_connection
 from tasks.settings import LprismError
-from tasks.warehouse import lake_connection, sql_text, write_frame
+from tasks.warehouse import sql_text
 
 S = 1_000_000_000
 Row = tuple[int, int, str, str, int | None, str | None, float]

@@ -1,15 +1,18 @@
 """Validation: a bundle that breaks one promise, and the check that says so."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from tasks.lake import write_frame
+from tasks.lake_tables import lake_connection
 from tasks.quality.suites import CHECKS, ROW_COUNT, judge, raise_on_failure, summary, validate
 from tasks.settings import LprismError
 from tasks.traces.bundle import ingest_bundle
-from tasks.warehouse import lake_connection, sql_names, write_frame
+from tasks.warehouse import sql_names
 from tests.warehouse_cases import (
     CAMPAIGN,
     EFFECT,
@@ -23,6 +26,7 @@ from tests.warehouse_cases import (
     good_fault,
     row,
     sample,
+    seal_file,
     steady,
     write_bundle,
 )
@@ -139,18 +143,20 @@ def test_a_fault_must_be_proved_and_undone(change: dict[str, Any], tmp_path: Pat
 def test_an_account_that_does_not_add_up_is_seen(tmp_path: Path) -> None:
     """Also later than at ingest: a lost quarantine part is a lost line."""
     ingest_bundle(tmp_path, run_with(tmp_path / "b", {"batches": [*CLOCKS, *WINDOWS, b"torn"]}))
-    (tmp_path / "lake" / "quarantine" / CAMPAIGN / f"{RUN}.parquet").unlink()
+    seal = seal_file(tmp_path)
+    load = json.loads(seal.read_text())
+    del load["files"]["quarantine"]
+    seal.write_text(json.dumps(load))
     assert broken(tmp_path) == {"file_rows_add_up": 1}
     wrong = row(run_id=RUN, name="x.jsonl", rows_in=3, rows_kept=1, rows_quarantined=1)
     write_frame(tmp_path, "files", CAMPAIGN, RUN, wrong)
-    assert broken(tmp_path) == {"file_rows_add_up": 1}
+    assert broken(tmp_path) == {"file_rows_add_up": 2}
 
 
 def test_a_run_that_is_there_twice_is_seen(tmp_path: Path) -> None:
     """The same run_id in two parts is one offending row."""
     ingest_bundle(tmp_path, good_bundle(tmp_path / "b"))
-    lake = tmp_path / "lake" / "runs" / CAMPAIGN
-    (lake / "copy.parquet").write_bytes((lake / f"{RUN}.parquet").read_bytes())
+    seal_file(tmp_path, "copy").write_bytes(seal_file(tmp_path).read_bytes())
     assert broken(tmp_path)["run_ids_are_unique"] == 1
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tasks.lake import write_frame
+from tasks.lake_tables import lake_connection
 from tasks.sentinel import evaluate
 from tasks.sentinel.detect import (
     INCIDENT_ALARMS,
@@ -33,7 +35,6 @@ from tasks.sentinel.limits import (
 from tasks.sentinel.model import LatencyModel, fit
 from tasks.sentinel.registry import Registered, train_campaign
 from tasks.settings import LprismError
-from tasks.warehouse import lake_connection, write_frame
 
 CONFIGURATION = ("e" * 16, "tiny", "a CPU")
 ROWS = 900

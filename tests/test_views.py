@@ -6,8 +6,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tasks.lake import write_frame
+from tasks.lake_tables import publish
 from tasks.traces.bundle import ingest_bundle
-from tasks.warehouse import open_published, publish, write_frame
+from tasks.warehouse import open_published
 from tests.warehouse_cases import (
     CAMPAIGN,
     CELL,

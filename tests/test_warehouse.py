@@ -12,27 +12,24 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks import warehouse
+from tasks.lake import write_frame, write_part
+from tasks.lake_tables import lake_connection, publish
 from tasks.settings import LprismError
 from tasks.traces.bundle import ingest_bundle
 from tasks.warehouse import (
     create_table,
     execute,
     export,
-    lake_connection,
-    lake_paths,
     literal,
     memory_connection,
     open_published,
-    publish,
     query,
     schema,
     sql_names,
     sql_text,
-    write_frame,
-    write_part,
 )
 from tests.tree import ROOT
-from tests.warehouse_cases import CAMPAIGN, OFFSET, RUN, good_bundle, parts, row
+from tests.warehouse_cases import CAMPAIGN, OFFSET, RUN, data_file, good_bundle, parts, row, seal_file
 
 MS = 1_000_000
 OTHER = "r1111111111"
@@ -149,7 +146,7 @@ def test_names_of_parts_cannot_leave_the_lake(campaign: str, part: str, tmp_path
     with pytest.raises(LprismError, match="is no name"):
         write_frame(tmp_path, "incidents", campaign, part, row(run_id="r"))
     with pytest.raises(LprismError, match="is no name"):
-        lake_paths(tmp_path, "incidents", "../" + campaign)
+        lake_connection(tmp_path, "../" + campaign)
 
 
 def test_a_frame_goes_in_by_name(tmp_path: Path) -> None:
@@ -200,20 +197,20 @@ def test_a_campaign_sees_its_own_rows(home: Path) -> None:
 
 
 def test_rows_without_their_seal_are_not_seen(home: Path) -> None:
-    """A run counts once its part of `runs` is there."""
-    (home / "lake" / "runs" / CAMPAIGN / f"{RUN}.parquet").unlink()
-    for table in ("batches", "counters", "files", "quarantine"):
-        assert lake_paths(home, table) == []
+    """A run counts once its seal is there."""
+    seal_file(home).unlink()
+    with lake_connection(home) as con:
+        for table in ("runs", "batches", "counters", "files", "quarantine"):
+            assert len(con.table(table)) == 0
     assert parts(home, "batches") == [RUN]
 
 
 def test_a_damaged_part_is_named(home: Path) -> None:
     """A file that is no Parquet any more is one clear error."""
-    path = home / "lake" / "batches" / CAMPAIGN / f"{RUN}.parquet"
-    path.write_bytes(b"PAR1 was here")
-    with pytest.raises(LprismError, match=rf"batches.*{RUN}.parquet"):
+    data_file(home, "batches").write_bytes(b"PAR1 was here")
+    with pytest.raises(LprismError, match=rf"batches.*{RUN}.1.parquet"):
         lake_connection(home)
-    with pytest.raises(LprismError, match=rf"batches.*{RUN}.parquet"):
+    with pytest.raises(LprismError, match=rf"batches.*{RUN}.1.parquet"):
         publish(home)
 
 
@@ -351,9 +348,8 @@ def test_without_a_warehouse_the_way_to_one_is_told(tmp_path: Path) -> None:
 def test_a_failed_publish_leaves_the_old_file(home: Path) -> None:
     """Readers go on with what there was."""
     publish(home)
-    path = home / "lake" / "runs" / CAMPAIGN / "broken.parquet"
-    path.write_bytes(b"no parquet")
-    with pytest.raises(LprismError, match="could not be published"):
+    data_file(home, "runs").write_bytes(b"no parquet")
+    with pytest.raises(LprismError, match=rf"the lake's runs: .*{RUN}"):
         publish(home)
     assert answer(home, "SELECT run_id FROM runs") == [(RUN,)]
     assert list((home / ".staging").iterdir()) == []

@@ -134,7 +134,18 @@ def good_fault(
 
 def parts(home: Path, table: str) -> list[str]:
     """What lies in the lake of a table, whether it may be seen or not."""
-    return sorted(path.stem for path in (home / "lake" / table).rglob("*.parquet"))
+    return sorted(path.stem.partition(".")[0] for path in (home / "lake" / table).rglob("*.parquet"))
+
+
+def data_file(home: Path, table: str, part: str = RUN) -> Path:
+    """The file of a part in the lake, if it was put there once."""
+    (path,) = (home / "lake" / table).rglob(f"{part}.*.parquet")
+    return path
+
+
+def seal_file(home: Path, part: str = RUN, campaign: str = CAMPAIGN) -> Path:
+    """The seal of a run that was loaded once."""
+    return home / "lake" / "seals" / campaign / f"runs.{part}.1.json"
 
 
 def frame(home: Path, table: str, *columns: str) -> list[tuple[Any, ...]]:

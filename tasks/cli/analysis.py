@@ -58,7 +58,7 @@ def diagnose(campaign: options.Campaign, *, home: options.Home = None) -> None:
 
 
 def _published(home: "Path", campaign: str, what: str, step: Callable[[], Any]) -> Any:  # noqa: ANN401 - the step's own
-    from tasks.warehouse import publish
+    from tasks.lake_tables import publish
 
     with busy(f"{what} {campaign}"):
         result = step()

@@ -25,8 +25,8 @@ def ingest(
 
     One that cannot be read is named on standard error, and the rest goes on (exit code 1 at the end).
     """
+    from tasks.lake_tables import publish
     from tasks.traces.bundle import ingest_campaign
-    from tasks.warehouse import publish
 
     chosen = home_path(home)
     bundles = [bundle for path in paths for bundle in _bundles(path.resolve())]

@@ -88,7 +88,7 @@ def _warehouse() -> None:
 
 def rebuild(*, home: options.Home = None) -> None:
     """Make the published file again from the lake, which is the truth."""
-    from tasks.warehouse import publish
+    from tasks.lake_tables import publish
 
     with _as_lprism_error():
         path = publish(home_path(home))

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.deepdive.compare import Finding, Span, decode_times_ms, examine, run_samples
 from tasks.deepdive.signatures import NONE, Clause, Signature, Signatures, load_signatures
-from tasks.warehouse import execute, lake_connection, write_frame
+from tasks.lake import write_frame
+from tasks.lake_tables import lake_connection
+from tasks.warehouse import execute
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

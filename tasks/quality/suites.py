@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tasks.lake import write_frame
+from tasks.lake_tables import lake_connection
 from tasks.settings import LprismError, pin_telemetry_off
-from tasks.warehouse import execute, lake_connection, sql_names, told, write_frame
+from tasks.warehouse import execute, sql_names, told
 
 if TYPE_CHECKING:
     import duckdb

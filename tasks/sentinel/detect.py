@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.lake import write_frame
+from tasks.lake_tables import lake_connection
 from tasks.sentinel.evaluate import CHAMPION, LEAVE_OUT
 from tasks.sentinel.features import KEY, TARGET, batch_features, in_domain
 from tasks.sentinel.limits import SMOOTHING_BATCHES, score_session
 from tasks.sentinel.registry import Registered, load_models
 from tasks.settings import LprismError
-from tasks.warehouse import execute, lake_connection, write_frame
+from tasks.warehouse import execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.lake import write_frame
+from tasks.lake_tables import lake_connection
 from tasks.sentinel.evaluate import LEAST_NORMAL_RUNS, Trained, train_runs
 from tasks.sentinel.features import FEATURES, KEY, TARGET, batch_features, normal_runs
 from tasks.sentinel.limits import SMOOTHING_BATCHES
 from tasks.sentinel.model import KIND, PARAMETERS, LatencyModel, library_version, load
 from tasks.settings import LprismError
-from tasks.warehouse import execute, lake_connection, write_frame
+from tasks.warehouse import execute
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,23 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.lake import SEAL, load_of, put_run, write_draft, write_part
+from tasks.lake_tables import lake_connection
 from tasks.settings import LprismError
-from tasks.staging import checked_name, put, staging
+from tasks.staging import checked_name, staging
 from tasks.traces.manifest import MANIFEST, MARKS, Listed, Manifest, read_manifest
-from tasks.warehouse import (
-    SEAL,
-    SEALED,
-    create_table,
-    execute,
-    lake_connection,
-    memory_connection,
-    part_path,
-    sql_names,
-    sql_text,
-    told,
-    write_draft,
-    write_part,
-)
+from tasks.warehouse import create_table, execute, memory_connection, sql_names, sql_text, told
 
 if TYPE_CHECKING:
     import duckdb
@@ -82,21 +71,13 @@ def ingest_bundle(home: Path, bundle: Path) -> IngestSummary:
             return loaded
         with memory_connection(folder / "spill") as con:
             _convert(con, bundle, manifest, content, _place(home, bundle))
-            drafts = {table: write_draft(con, table, folder, campaign, run_id, source) for table in _TABLES}
-            summary = _summary(con, run_id, skipped=False)
-        _put_all(home, manifest, drafts)
-    return summary
+            drafts = {table: [write_draft(con, table, folder, campaign, run_id, source)] for table in _TABLES}
+            rows = {table: len(con.table(table)) for table in _TABLES}
+        put_run(home, campaign, run_id, drafts)
+    return IngestSummary(run_id, rows, rows["quarantine"], skipped=False)
 
 
-_TABLES = (*SEALED, SEAL)
-
-
-def _put_all(home: Path, manifest: Manifest, drafts: dict[str, Path]) -> None:
-    """Put the parts in place; the seal is broken first and put last, so that no mixture is ever seen."""
-    places = {table: part_path(home, table, manifest.campaign, manifest.run_id) for table in drafts}
-    places[SEAL].unlink(missing_ok=True)
-    for table in _TABLES:
-        put(drafts[table], places[table])
+_TABLES = ("batches", "counters", "files", "quarantine", SEAL)
 
 
 def ingest_campaign(home: Path, campaign: str) -> None:
@@ -151,20 +132,11 @@ def _source(manifest: bytes) -> str:
 
 def _loaded(home: Path, manifest: Manifest, source: str) -> IngestSummary | None:
     """What is in the lake of this very bundle; None when it has to be loaded."""
-    places = {table: part_path(home, table, manifest.campaign, manifest.run_id) for table in _TABLES}
-    if not all(place.is_file() for place in places.values()):
+    load = load_of(home, manifest.campaign, manifest.run_id)
+    if load is None or load.source != source:
         return None
-    with memory_connection() as con, told(f"the lake's rows of {manifest.run_id}"):
-        if execute(con, "publish/part_source", path=str(places[SEAL])).fetchall() != [(source,)]:
-            return None
-        for table, place in places.items():
-            con.read_parquet(str(place), hive_partitioning=False).create_view(table)
-        return _summary(con, manifest.run_id, skipped=True)
-
-
-def _summary(con: "duckdb.DuckDBPyConnection", run_id: str, *, skipped: bool) -> IngestSummary:
-    rows = {table: len(con.table(table)) for table in _TABLES}
-    return IngestSummary(run_id, rows, rows["quarantine"], skipped)
+    rows = {table: sum(file.rows for file in load.files.get(table, ())) for table in _TABLES}
+    return IngestSummary(manifest.run_id, rows, rows["quarantine"], skipped=True)
 
 
 def _place(home: Path, bundle: Path) -> str:
