@@ -50,7 +50,7 @@ typed AS (
     FROM sampled
 )
 
-SELECT r.run_id, t.*, u.unit
+SELECT r.run_id, t.*, u.unit, r.host AS hostname
 FROM typed AS t
 CROSS JOIN runs AS r
 LEFT JOIN units AS u USING (counter_name)

@@ -23,16 +23,18 @@ CREATE TABLE batches (
     running BIGINT,
     rank BIGINT,
     run_window VARCHAR,
-    source VARCHAR
+    source VARCHAR,
+    job_name VARCHAR,
+    extra JSON
 );
 COMMENT ON TABLE batches IS 'One batch as the engine''s worker ran it.';
 COMMENT ON COLUMN batches.run_id IS 'run it belongs to; key of runs';
 COMMENT ON COLUMN batches.batch_index IS 'number in the run, from 0, in order of start';
 COMMENT ON COLUMN batches.start_ns IS 'start of the step, ns since 1970 on the host''s clock';
 COMMENT ON COLUMN batches.duration_ns IS 'forward pass and sampling, ns';
-COMMENT ON COLUMN batches.interval_ns IS 'start to the next start of the same process, ns; NULL for its last batch';
+COMMENT ON COLUMN batches.interval_ns IS 'start to the next start of the same process or job, ns; NULL for its last batch';
 COMMENT ON COLUMN batches.execute_ns IS 'forward pass without sampling, ns';
-COMMENT ON COLUMN batches.forward_mode IS 'prefill, decode, mixed, or idle when it holds no request';
+COMMENT ON COLUMN batches.forward_mode IS 'prefill, decode, mixed, or idle when it has nothing to compute; NULL where the source does not tell';
 COMMENT ON COLUMN batches.batch_size IS 'requests in the step';
 COMMENT ON COLUMN batches.input_length_avg IS 'mean prompt length over the requests, tokens; NULL when idle';
 COMMENT ON COLUMN batches.input_length_max IS 'longest prompt, tokens; NULL when idle';
@@ -48,4 +50,6 @@ COMMENT ON COLUMN batches.waiting IS 'requests in the queue; NULL where the sour
 COMMENT ON COLUMN batches.running IS 'requests that hold a slot; NULL where the source does not tell';
 COMMENT ON COLUMN batches.rank IS 'worker''s rank';
 COMMENT ON COLUMN batches.run_window IS 'baseline, fault or recovery when it lies wholly inside; transition when it overlaps a mark or lies between windows; NULL outside the recording and, where a fault is injected, from the fault window to the recovery window, while its effect is measured';
-COMMENT ON COLUMN batches.source IS 'recorder, such as vllm_probe';
+COMMENT ON COLUMN batches.source IS 'recorder or format, such as vllm_probe or published_sentinel';
+COMMENT ON COLUMN batches.job_name IS 'in{I}_out{O}_conc{C}, the job of a table that holds several; NULL elsewhere';
+COMMENT ON COLUMN batches.extra IS 'what the source tells of the step besides; NULL where nothing';
