@@ -442,7 +442,7 @@ def test_any_bytes_are_refused_or_accounted_for(
             )
             assert (rows_in, aside) == (kept + aside, len(con.table("quarantine")))
     except LprismError as error:
-        assert str(path) in str(error)  # noqa: PT017 -- an error is one of two right outcomes
+        assert str(path) in str(error)  # noqa: PT017 - an error is one of two right outcomes
 
 
 def published() -> list[Path]:

@@ -115,7 +115,7 @@ def _text(name: str) -> str:
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
-def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None:  # noqa: ARG001 -- small tables
+def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None:  # noqa: ARG001 - small tables
     """Convert the run's tables, each by its header.
 
     Raises:
@@ -148,6 +148,6 @@ def _filled(con: "duckdb.DuckDBPyConnection", file: InputFile) -> dict[str, Any]
 def _pids(path: Path, header: Header) -> Mapping[str, str]:
     """The two processes of a comparison: from its header, else from the file's name."""
     told = _COMPARISON.fullmatch(_stem(path))
-    if len(header.pids) == 2 or told is None:  # noqa: PLR2004 -- two sides
+    if len(header.pids) == 2 or told is None:  # noqa: PLR2004 - two sides
         return header.pids
     return {"normal": told["normal"] or told["pid"], "abnormal": told["abnormal"] or told["pid"]}
