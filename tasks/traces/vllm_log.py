@@ -2,8 +2,8 @@
 
 It is the weakest source of batches: the front end prints a line after the step, with a stamp of whole seconds
 in local time and without a year, unless a logging config says otherwise. sql/convert/vllm_log_lines.sql says
-what is made of that. Every other line is kept as read: it is the server's log. Only damaged iteration lines go
-to quarantine.
+what is made of that. Other lines are kept as read: it is the server's log. Only damaged iteration lines go to
+quarantine.
 """
 
 import re
