@@ -48,8 +48,10 @@ def open_text(path: Path) -> IO[bytes]:
         raise LprismError(f"{path}: {error.strerror or error}") from error
 
 
-def lines(path: Path) -> Iterator[Line]:
+def lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[Line]:
     """Every line of a file, blank ones too, without a byte order mark and without CR LF.
+
+    Of a line of more than `longest` bytes the beginning is read.
 
     Raises:
         LprismError: the file cannot be read, or is gzip that is cut or damaged; it names the last line read.
@@ -57,32 +59,33 @@ def lines(path: Path) -> Iterator[Line]:
     number = 0
     with open_text(path) as file:
         try:
-            for number, raw in enumerate(_raw_lines(file), start=1):
-                yield _line(number, raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw)
-        except (OSError, EOFError, _gzip_error()) as error:
+            for number, raw in enumerate(_raw_lines(file, longest), start=1):
+                yield _line(number, raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, longest)
+        except (OSError, EOFError, gzip_error()) as error:
             why = getattr(error, "strerror", None) or error
             raise LprismError(f"{path}, after line {number}: {why}") from error
 
 
-def _gzip_error() -> type[Exception]:
+def gzip_error() -> type[Exception]:
+    """What isal raises for gzip that is damaged."""
     from isal import isal_zlib
 
     error: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub calls the class an instance
     return error
 
 
-def _raw_lines(file: IO[bytes]) -> Iterator[bytes]:
+def _raw_lines(file: IO[bytes], longest: int) -> Iterator[bytes]:
     """Lines with their ends; of one that is too long as much as is allowed, without an end."""
-    while raw := file.readline(LONGEST_LINE):
+    while raw := file.readline(longest):
         yield raw
-        while not raw.endswith(b"\n") and (raw := file.readline(LONGEST_LINE)):
+        while not raw.endswith(b"\n") and (raw := file.readline(longest)):
             pass
 
 
-def _line(number: int, raw: bytes) -> Line:
-    if len(raw) == LONGEST_LINE and not raw.endswith(b"\n"):
+def _line(number: int, raw: bytes, longest: int) -> Line:
+    if len(raw) == longest and not raw.endswith(b"\n"):
         text = raw[: 4 * RAW_TEXT].decode(errors="backslashreplace")
-        return Line(number, text, f"longer than {LONGEST_LINE >> 20} MiB")
+        return Line(number, text, f"longer than {longest >> 20} MiB")
     raw = raw.removesuffix(b"\n").removesuffix(b"\r")
     try:
         return Line(number, raw.decode(), None)
