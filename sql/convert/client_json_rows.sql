@@ -50,6 +50,7 @@ SELECT
     file_name,
     line_number,
     CASE WHEN request_index IS NOT NULL THEN 'requests' END AS table_name,
+    1 AS table_rows,
     CASE
         WHEN problem IS NOT NULL THEN problem
         WHEN document IS NULL THEN 'text that is no Unicode'

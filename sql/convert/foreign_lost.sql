@@ -2,7 +2,7 @@
 -- Grain: (table_name). Reads: foreign_lines, batches, requests, events, counters. Params: none.
 WITH
 kept AS (
-    SELECT table_name, COUNT(*) AS rows_kept
+    SELECT table_name, SUM(table_rows) AS rows_kept
     FROM foreign_lines
     WHERE reason IS NULL AND table_name IS NOT NULL
     GROUP BY table_name

@@ -41,6 +41,7 @@ SELECT
     file_name,
     line_number,
     'batches' AS table_name,
+    1 AS table_rows,
     CASE
         WHEN problem IS NOT NULL THEN problem
         WHEN document IS NULL THEN 'not a JSON object'

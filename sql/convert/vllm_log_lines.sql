@@ -88,6 +88,7 @@ SELECT
     file_name,
     line_number,
     CASE WHEN is_iteration THEN 'batches' END AS table_name,
+    1 AS table_rows,
     CASE
         WHEN problem IS NOT NULL THEN problem
         WHEN NOT is_iteration THEN NULL

@@ -1,8 +1,8 @@
 """Results of the load clients: `vllm bench serve --save-result` and `sglang.bench_serving --output-file`.
 
 A file holds one JSON object, or one a line where the client appended to it. Lists in an object have one value
-a request (`ttfts`, `itls`, ...; both clients write them only when asked for details), the rest is the summary:
-it is kept whole in `files.head`. A row is an object or a request of one. Of the answers the length is kept.
+a request (`ttfts`, `itls`, ...; both clients write them only when asked for details), the rest is a summary:
+it is kept in `files.head`. A row is an object or a request of one. Of the answers the length is kept.
 """
 
 import json
