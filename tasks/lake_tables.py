@@ -1,21 +1,23 @@
 """The lake as tables: for a step of ours, and as the published warehouse."""
 
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from tasks.lake import EVENTS, SEAL, Held, LakeFile, campaigns_of, columns_digest, held
+from tasks.compaction import compact_what_is_due, sweep
+from tasks.lake import EVENTS, Held, campaigns_of, held
+from tasks.lake_rows import rows_of
 from tasks.staging import put, staging
 from tasks.warehouse import (
     PUBLISHED,
-    as_glob,
-    columns_of,
     create_table,
     execute,
     insert_by_name,
     memory_connection,
-    relation,
     sql_names,
     sql_text,
     told,
@@ -29,8 +31,6 @@ STAYS_IN_THE_LAKE = (
     "batch_scores", "batches", "counters", "cycles", "engine_metrics", EVENTS, "function_usage",
     "published_curves", "quarantine", "requests", "scheduler_slices",
 )  # fmt: skip
-
-Rows = "duckdb.DuckDBPyRelation"
 
 
 def lake_connection(home: Path, campaign: str | None = None) -> "duckdb.DuckDBPyConnection":
@@ -48,6 +48,7 @@ def lake_connection(home: Path, campaign: str | None = None) -> "duckdb.DuckDBPy
 def publish(home: Path) -> Path:
     """Build a new warehouse.duckdb from the lake and put it in the old one's place; returns its path.
 
+    Before, it compacts the campaigns that are closed; after, it clears away what was superseded a day ago.
     Catalogue, gold and quality tables are copied; what has rows by the million is a view over the lake.
 
     Raises:
@@ -58,14 +59,33 @@ def publish(home: Path) -> Path:
     # The views hold the paths of the files: they must be right from every working directory.
     home = home.absolute()
     with staging(home, "publish") as folder, told("the warehouse could not be published"):
+        compact_what_is_due(home)
         holdings = [held(home, name) for name in campaigns_of(home)]
-        with duckdb.connect(folder / PUBLISHED, config={"python_enable_replacements": False}) as con:
+        with (
+            _plain(folder) as place,
+            duckdb.connect(place / PUBLISHED, config={"python_enable_replacements": False}) as con,
+        ):
             execute(con, "publish/quiet")
+            con.begin()  # one commit, not one for each of hundreds of comments
             for table in sql_names("tables"):
                 _publish_table(con, home, table, holdings)
             for view in sql_names("views"):
                 execute(con, f"views/{view}")
-        return put(folder / PUBLISHED, home / PUBLISHED)
+            con.commit()
+        put(folder / PUBLISHED, home / PUBLISHED)
+        sweep(home)
+    return home / PUBLISHED
+
+
+@contextmanager
+def _plain(folder: Path) -> Iterator[Path]:
+    """The folder, or one whose file moves there: for its log DuckDB cuts a path off at a question mark."""
+    if "?" not in str(folder):
+        yield folder
+        return
+    with TemporaryDirectory() as place:
+        yield Path(place)
+        shutil.move(Path(place) / PUBLISHED, folder / PUBLISHED)
 
 
 def _publish_table(
@@ -76,87 +96,17 @@ def _publish_table(
         return
     create_table(con, table)
     with told(f"the lake's {table}"):
-        if (rows := _rows(con, home, table, holdings)) is not None:
+        if (rows := rows_of(con, home, table, holdings)) is not None:
             insert_by_name(rows, table)
 
 
 def _lake_view(con: "duckdb.DuckDBPyConnection", home: Path, table: str, holdings: Sequence[Held]) -> None:
     """A view over the table's files; the empty table where there is none."""
     with told(f"the lake's {table}"):
-        if (rows := _rows(con, home, table, holdings)) is None:
+        if (rows := rows_of(con, home, table, holdings)) is None:
             create_table(con, table)
             return
         rows.create_view(table)
         for statement in con.extract_statements(sql_text(f"tables/{table}"))[1:]:
             # The same comments on a view: only COMMENT ON TABLE has another word there. The text is our own.
             con.execute(statement.query.strip().replace("COMMENT ON TABLE", "COMMENT ON VIEW", 1))
-
-
-def _rows(
-    con: "duckdb.DuckDBPyConnection", home: Path, table: str, holdings: Sequence[Held]
-) -> "duckdb.DuckDBPyRelation | None":
-    """Every row of a table that the lake shows; None where it has no file."""
-    import duckdb
-
-    found: duckdb.DuckDBPyRelation | None = None
-    for files, hidden in shown(table, holdings):
-        rows = read_files(con, home, table, files)
-        if hidden:
-            runs = [duckdb.ConstantExpression(run) for run in hidden]
-            rows = rows.filter(duckdb.ColumnExpression("run_id").isnotin(*runs))
-        found = found.union(rows) if found else rows
-    return found
-
-
-def shown(table: str, holdings: Sequence[Held]) -> Iterator[tuple[list[LakeFile], list[str]]]:
-    """The table's files of one shape, and the runs whose rows in them have been superseded."""
-    plain: dict[str, list[LakeFile]] = {}
-    for holding in holdings:
-        hidden = superseded(holding)
-        for file in loose_files(table, holding, hidden):
-            plain.setdefault(file.columns, []).append(file)
-        together = holding.compacted.files.get(table) if holding.compacted else None
-        if together and hidden:
-            yield [together], hidden
-        elif together:
-            plain.setdefault(together.columns, []).append(together)
-    for files in plain.values():
-        yield files, []
-
-
-def superseded(holding: Held) -> list[str]:
-    """Runs that have been loaded again since they were compacted."""
-    known = holding.compacted.runs if holding.compacted else {}
-    return [load.part for load in holding.loads if load.table == SEAL and load.part in known]
-
-
-def loose_files(table: str, holding: Held, hidden: Sequence[str]) -> Iterator[LakeFile]:
-    """The table's files that belong to one load each."""
-    for load in holding.loads:
-        yield from load.files.get(table, ())
-    for run, load in holding.compacted.runs.items() if holding.compacted else ():
-        if run not in hidden:
-            yield from load.files.get(table, ())
-
-
-def read_files(
-    con: "duckdb.DuckDBPyConnection", home: Path, table: str, files: Sequence[LakeFile]
-) -> "duckdb.DuckDBPyRelation":
-    """The rows of files of one shape; of an older shape by name, columns that they lack NULL."""
-    import duckdb
-
-    paths = [as_glob(home / "lake" / file.path) for file in files]
-    if table == EVENTS:
-        rows = relation(con, "publish/lake_events", paths=paths)
-    else:
-        # hive_partitioning off: an all-digit campaign must not turn into a BIGINT column.
-        rows = con.read_parquet(paths, hive_partitioning=False)
-    if files[0].columns == columns_digest(table):
-        return rows
-    null = duckdb.ConstantExpression(None)
-    return rows.select(
-        *(
-            (duckdb.ColumnExpression(name) if name in rows.columns else null).cast(kind).alias(name)
-            for name, kind in columns_of(table).items()
-        )
-    )
