@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tasks.lake_tables import lake_connection
 from tasks.settings import LprismError
 from tasks.traces import bundle as bundles
+from tasks.traces import load
 from tasks.traces.bundle import bundles_of, ingest_bundle, ingest_campaign, sniff
 from tasks.warehouse import execute, sql_text
 from tests.tree import ROOT
@@ -233,20 +234,18 @@ def test_a_sample_with_a_bad_value_goes_to_quarantine(value: Sequence[object], t
 def test_without_a_clock_line_no_time_is_claimed(tmp_path: Path) -> None:
     """Batches of a file that has no clock pair are set aside, not placed by a guess."""
     summary = ingest_bundle(tmp_path, write_bundle(tmp_path / "b", [batch(1.1)], [clock(0), sample(1.0)]))
-    assert (summary.rows["batches"], summary.rows["counters"], summary.quarantined) == (0, 1, 1)
+    assert ("batches" in summary.rows, summary.rows["counters"], summary.quarantined) == (False, 1, 1)
     assert seen(tmp_path, "quarantine", "reason") == [("no clock line in its file",)]
 
 
-def test_a_line_without_end_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_without_end_is_bounded(tmp_path: Path) -> None:
     """A giant line costs its first characters, and the lines after it are read."""
-    monkeypatch.setattr(bundles, "LONGEST_LINE", 5000)
-    exact = json.dumps(clock(at(2))).encode().ljust(4999) + b"\n"
-    lines: list[Line] = [clock(0), b"[" * 123_456 + b"\n", batch(1.1), exact, b"\xc3\xa4" * 9000]
+    lines: list[Line] = [clock(0), b"[" * (3 << 20) + b"\n", batch(1.1), b"\xc3\xa4" * (1 << 20)]
     ingest_bundle(tmp_path, write_bundle(tmp_path / "b", lines))
     rows = seen(tmp_path, "quarantine", "line_number", "reason", "raw_text")
     assert [(row[0], row[1][:11], len(row[2])) for row in rows] == [
         (2, "longer than", 2000),
-        (5, "longer than", 2000),
+        (4, "longer than", 2000),
     ]
     assert seen(tmp_path, "batches", "batch_index") == [(0,)]
 
@@ -294,7 +293,7 @@ def test_a_lost_line_fails_the_load(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "execute",
         lambda con, name, /, **given: con if name == "convert/quarantine" else execute(con, name, **given),
     )
-    with pytest.raises(LprismError, match=r"batches-7.jsonl: 3 lines read, 2 kept and 0 quarantined"):
+    with pytest.raises(LprismError, match=r"batches-7.jsonl: 3 rows read, 2 kept, 0 quarantined"):
         ingest_bundle(tmp_path, write_bundle(tmp_path / "b", [clock(0), b"x\n", batch(1.1)]))
     assert parts(tmp_path, "runs") == parts(tmp_path, "batches") == []
 
@@ -330,7 +329,7 @@ def test_a_new_conversion_loads_an_old_bundle_anew(tmp_path: Path, monkeypatch: 
     """What is skipped was made by the same SQL; a missing part is no load either."""
     path = good_bundle(tmp_path / "b")
     ingest_bundle(tmp_path, path)
-    monkeypatch.setattr(bundles, "sql_text", lambda name: sql_text(name) + "-- a fix")
+    monkeypatch.setattr(load, "sql_text", lambda name: sql_text(name) + "-- a fix")
     assert not ingest_bundle(tmp_path, path).skipped
     assert ingest_bundle(tmp_path, path).skipped
     for lost in (tmp_path / "lake" / "counters" / CAMPAIGN).iterdir():
@@ -350,7 +349,7 @@ def test_a_failed_run_lands_with_its_reason(tmp_path: Path) -> None:
         marks=marks,
     )
     summary = ingest_bundle(tmp_path, path)
-    assert summary.rows == {"batches": 0, "counters": 0, "files": 1, "quarantine": 0, "runs": 1}
+    assert summary.rows == {"files": 1, "runs": 1}
     run = seen(
         tmp_path, "runs", "status", "reason", "recording_start_ns", "recording_stop_ns", "effect_during"
     )
@@ -426,7 +425,7 @@ def test_a_broken_manifest_is_one_clear_error(content: bytes, tmp_path: Path) ->
     """Cut, empty, foreign or hostile: it is told in a line or two."""
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "manifest.json").write_bytes(content)
-    assert sniff(tmp_path / "b")
+    assert sniff(tmp_path / "b", b"")
     with pytest.raises(LprismError, match=r"manifest.json: ") as raised:
         ingest_bundle(tmp_path, tmp_path / "b")
     assert str(raised.value).count("\n") <= 1
@@ -449,7 +448,7 @@ def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
     """It is not taken for one, and drafts of bundles are not either."""
     good_bundle(tmp_path / "bundles" / CAMPAIGN / RUN)
     good_bundle(tmp_path / "bundles" / CAMPAIGN / f".{RUN}.partial")
-    assert not sniff(tmp_path)
+    assert not sniff(tmp_path, b"")
     assert [path.name for path in bundles_of(tmp_path, CAMPAIGN)] == [RUN]
     with pytest.raises(LprismError, match="is no bundle"):
         ingest_bundle(tmp_path, tmp_path)
@@ -501,7 +500,7 @@ def load_in_a_process(home: Path, bundle: Path, puts: int) -> "subprocess.Popen[
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("puts", [0, 1, 4])
+@pytest.mark.parametrize("puts", [0, 1, 3])
 def test_a_killed_load_leaves_nothing_that_is_seen(puts: int, tmp_path: Path) -> None:
     """Kill -9 before, or between, putting the parts in place: no table shows the run; the next load does."""
     path = good_bundle(tmp_path / "b")

@@ -1,25 +1,18 @@
--- One row per file, or kind of file, whose rows do not add up: the load must not go on.
--- Grain: (name). Reads: files, recorder_lines, batches, counters. Params: none.
--- Of a file, every line must be kept or quarantined; of a kind, every kept record must have become its rows.
+-- One row per file whose rows do not add up: the load must not go on.
+-- Grain: (name). Reads: files, quarantine. Params: none.
 WITH
-records AS (
-    SELECT
-        COUNT(*) FILTER (WHERE kind = 'batch') AS batches,
-        COALESCE(SUM(JSON_ARRAY_LENGTH(document, '$.values')) FILTER (WHERE kind = 'sample'), 0) AS counters
-    FROM recorder_lines
-    WHERE reason IS NULL
+rejected AS (
+    SELECT file_name, COUNT(*) AS rows_there
+    FROM quarantine
+    GROUP BY file_name
 )
 
 SELECT
-    name,
-    CONCAT(rows_in, ' lines read, ', rows_kept, ' kept and ', rows_quarantined, ' quarantined') AS account
-FROM files
-WHERE rows_in <> rows_kept + rows_quarantined
-UNION ALL
-SELECT 'batches', CONCAT(batches, ' records, ', (SELECT COUNT(*) FROM batches), ' rows')
-FROM records
-WHERE batches <> (SELECT COUNT(*) FROM batches)
-UNION ALL
-SELECT 'counters', CONCAT(counters, ' values, ', (SELECT COUNT(*) FROM counters), ' rows')
-FROM records
-WHERE counters <> (SELECT COUNT(*) FROM counters);
+    f.name,
+    CONCAT(
+        f.rows_in, ' rows read, ', f.rows_kept, ' kept, ', f.rows_quarantined, ' quarantined, ',
+        COALESCE(r.rows_there, 0), ' in quarantine'
+    ) AS account
+FROM files AS f
+LEFT JOIN rejected AS r ON r.file_name = f.name
+WHERE f.rows_in <> f.rows_kept + f.rows_quarantined OR f.rows_quarantined <> COALESCE(r.rows_there, 0);

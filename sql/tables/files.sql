@@ -9,7 +9,8 @@ CREATE TABLE files (
     size_bytes BIGINT,
     rows_in BIGINT,
     rows_kept BIGINT,
-    rows_quarantined BIGINT
+    rows_quarantined BIGINT,
+    head JSON
 );
 COMMENT ON TABLE files IS 'One ingested file: its digest, and what became of its lines.';
 COMMENT ON COLUMN files.sha256 IS 'digest of the file as it was ingested';
@@ -21,3 +22,4 @@ COMMENT ON COLUMN files.size_bytes IS 'size of the file';
 COMMENT ON COLUMN files.rows_in IS 'lines read; 0 for a file that is not converted';
 COMMENT ON COLUMN files.rows_kept IS 'lines converted, or used for the conversion: clock and end lines count here';
 COMMENT ON COLUMN files.rows_quarantined IS 'lines set aside in quarantine; rows_in = rows_kept + rows_quarantined';
+COMMENT ON COLUMN files.head IS 'what a trace says of itself outside its events: devices, rank, versions; NULL for other files';

@@ -2,6 +2,7 @@
 -- Grain: (run_id).
 CREATE TABLE runs (
     run_id VARCHAR,
+    run_name VARCHAR,
     campaign VARCHAR,
     host VARCHAR,
     engine VARCHAR,
@@ -45,6 +46,7 @@ CREATE TABLE runs (
 );
 COMMENT ON TABLE runs IS 'One run: its cell, its window marks on the host''s epoch, the proof of its fault.';
 COMMENT ON COLUMN runs.run_id IS 'r and 10 hex digits';
+COMMENT ON COLUMN runs.run_name IS 'name for people, campaign/engine/scenario/workload; runs may share one';
 COMMENT ON COLUMN runs.campaign IS 'campaign instance; key of campaigns';
 COMMENT ON COLUMN runs.host IS 'host name in the spec';
 COMMENT ON COLUMN runs.engine IS 'engine kind, such as vllm';

@@ -1,68 +1,130 @@
 """`lprism ingest`: recordings into the lake."""
 
-from collections.abc import Iterator
+import time
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tasks.cli import options
-from tasks.cli.output import printable
+from tasks.cli.output import busy, print_json, printable
 from tasks.settings import LprismError, home_path
+
+if TYPE_CHECKING:
+    from tasks.traces.registry import Found
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("ingest", epilog="Example: lprism ingest lprism-home/bundles/demo-20261123T014500")(ingest)
+    app.command("ingest", epilog="Example: lprism ingest traces/ run7.pt.trace.json.gz --campaign tuesday")(
+        ingest
+    )
 
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Bundles, or folders of bundles.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Files, folders and patterns; what they are is found out."),
+    ],
     *,
+    campaign: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Campaign of what none of ours recorded.", show_default="ingested"),
+    ] = "",
     home: options.Home = None,
+    as_json: options.Json = False,
 ) -> None:
-    """Read recordings into the lake and publish the warehouse; what is there already is skipped.
+    """Read traces, logs, tables and bundles into the lake and publish the warehouse; what is there is skipped.
 
     One that cannot be read is named on standard error, and the rest goes on (exit code 1 at the end).
     """
     from tasks.lake_tables import publish
-    from tasks.traces.bundle import ingest_campaign
 
     chosen = home_path(home)
-    bundles = [bundle for path in paths for bundle in _bundles(path.resolve())]
-    failed = [bundle for bundle in bundles if not _told(chosen, bundle)]
-    for campaign in sorted({bundle.parent for bundle in bundles}):
-        if campaign.parent == chosen.resolve() / "bundles" and (campaign / "campaign.json").is_file():
-            ingest_campaign(chosen, campaign.name)
-    publish(chosen)
-    if failed:
+    found = _found(paths)
+    told = []
+    for number, one in enumerate(found, start=1):
+        place = f"{number} of {len(found)}"
+        told.append(_loaded(chosen, one, campaign, place=place, named=one.path in paths))
+        if not as_json and (line := _line(told[-1])):
+            typer.echo(line)
+    _campaigns(chosen, found)
+    with busy("publishing"):
+        publish(chosen)
+    _close(told, as_json=as_json)
+
+
+def _close(told: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Say in the end how many there were of each kind. Raises LprismError when one failed."""
+    counts = Counter(one["outcome"] for one in told)
+    if as_json:
+        print_json(told)
+    else:
+        typer.echo(", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing to read")
+    if counts["failed"]:
         raise LprismError(
-            f"{len(failed)} of {len(bundles)} could not be read; the others are in the warehouse"
+            f"{counts['failed']} of {len(told)} could not be read; the others are in the warehouse"
         )
 
 
-def _bundles(path: Path) -> Iterator[Path]:
-    """Find the bundles at a path: itself, or those one or two folders below it (a campaign's, or all)."""
-    below = sorted(found.parent for depth in ("*", "*/*") for found in path.glob(f"{depth}/manifest.json"))
-    yield from below if below and not (path / "manifest.json").exists() else [path]
+def _found(paths: list[Path]) -> "list[Found]":
+    from tasks.traces.registry import find
+
+    with busy("looking for recordings"):
+        return [found for path in paths for place in _expanded(path) for found in find(place)]
 
 
-def _told(home: Path, bundle: Path) -> bool:
+def _expanded(path: Path) -> list[Path]:
+    """The paths that a pattern stands for, which the shell has not expanded; a path that is there is itself."""
+    if path.exists() or path.is_symlink() or not set("*?[") & set(str(path)):
+        return [path]
+    root, pattern = Path(path.anchor), str(path.relative_to(path.anchor))
+    return sorted(root.glob(pattern)) or [path]
+
+
+def _loaded(home: Path, found: "Found", campaign: str, *, place: str, named: bool) -> dict[str, object]:
+    """What came of a run that was found; `named` says that the user named this very path."""
+    from tasks.traces.registry import UNKNOWN, ingest
+
+    told: dict[str, object] = {"path": str(found.path)}
+    if found.problem == UNKNOWN and not named:
+        return {**told, "outcome": "passed over", "reason": UNKNOWN}
+    began = time.monotonic()
     try:
-        typer.echo(printable(_ingest(home, bundle)))
+        with busy(f"{place} {found.path.name}"):
+            summary = ingest(home, found, campaign)
     except LprismError as error:
-        typer.echo(f"lprism: {printable(str(bundle))}: {printable(str(error))}", err=True)
-        return False
-    return True
+        reason = str(error).removeprefix(f"{found.path}: ")
+        typer.echo(f"lprism: {printable(str(found.path))}: {printable(reason)}", err=True)
+        return {**told, "outcome": "failed", "reason": reason}
+    return {
+        **told, "outcome": "already there" if summary.skipped else "loaded", "run_id": summary.run_id,
+        "run_name": summary.run_name, "rows": summary.rows, "quarantined": summary.quarantined,
+        "seconds": round(time.monotonic() - began, 3),
+    }  # fmt: skip
 
 
-def _ingest(home: Path, bundle: Path) -> str:
-    from tasks.traces.bundle import ingest_bundle, sniff
+def _line(told: dict[str, Any]) -> str | None:
+    """One line about a run; what failed has been told already."""
+    if "run_id" not in told:
+        return None
+    counted = {
+        table: rows for table, rows in told["rows"].items() if table not in {"runs", "files", "quarantine"}
+    }
+    rows = ", ".join(f"{rows:,} {table}" for table, rows in counted.items()) or "no rows"
+    left = f", {told['quarantined']:,} quarantined" if told["quarantined"] else ""
+    what = (
+        "already there" if told["outcome"] == "already there" else f"{rows}{left} ({told['seconds']:.1f} s)"
+    )
+    return printable(f"{told['run_id']} {told['run_name']}: {what}")
 
-    if not bundle.exists():
-        raise LprismError("is not there")
-    if not sniff(bundle):
-        raise LprismError("is no bundle of ours, and no other format is read yet")
-    summary = ingest_bundle(home, bundle)
-    rows = "already there" if summary.skipped else f"{sum(summary.rows.values())} rows"
-    return f"{summary.run_id}: {rows}, {summary.quarantined} quarantined"
+
+def _campaigns(home: Path, found: "list[Found]") -> None:
+    """Load the campaign records beside the bundles that lie in the home."""
+    from tasks.traces.bundle import ingest_campaign
+
+    folders = {one.path.resolve().parent for one in found if one.source and one.source.run_id}
+    for folder in sorted(folders):
+        if folder.parent == home.resolve() / "bundles" and (folder / "campaign.json").is_file():
+            ingest_campaign(home, folder.name)

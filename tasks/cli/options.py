@@ -22,6 +22,7 @@ Campaign = Annotated[
         "--campaign", "-c", metavar="C", help="A campaign's instance, as `lprism campaign run` names it."
     ),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for another program.")]
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The campaign spec, a YAML file.")]
 
 

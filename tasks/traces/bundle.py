@@ -1,83 +1,77 @@
 """Bundles of our own recorders into the lake: every line kept or quarantined, a load whole or not there."""
 
-import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.lake import SEAL, load_of, put_run, write_draft, write_part
+from tasks.lake import write_part
 from tasks.lake_tables import lake_connection
 from tasks.settings import LprismError
-from tasks.staging import checked_name, staging
-from tasks.traces.manifest import MANIFEST, MARKS, Listed, Manifest, read_manifest
-from tasks.warehouse import create_table, execute, memory_connection, sql_names, sql_text, told
+from tasks.staging import checked_name
+from tasks.traces import load
+from tasks.traces.load import IngestSummary, InputFile, Source
+from tasks.traces.manifest import MANIFEST, MARKS, Manifest, read_manifest
+from tasks.traces.text import lines_view
+from tasks.warehouse import create_table, execute, memory_connection, told
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
-LONGEST_LINE = 1 << 20  # a batch of a thousand requests is 20 kB
-RAW_TEXT = 2000
-LINES_A_BATCH = 1000
+NAME = "bundle"
 CONVERTED = ("batches", "counters")
 
 
-@dataclass(frozen=True)
-class IngestSummary:
-    """What a bundle gave: rows by table of the lake, quarantined lines; skipped when it was there already."""
-
-    run_id: str
-    rows: dict[str, int]
-    quarantined: int
-    skipped: bool
-
-
-@dataclass(frozen=True)
-class _Line:
-    number: int
-    text: str
-    problem: str | None
-
-
-def sniff(path: Path) -> bool:
+def sniff(path: Path, head: bytes) -> bool:
     """Whether a path looks like a bundle: a folder with a manifest."""
+    del head
     return (path / MANIFEST).is_file()
+
+
+def sources(path: Path) -> list[Source]:
+    """The bundle's run, as its manifest tells it.
+
+    Raises:
+        LprismError: the manifest cannot be read, or a file that it lists is not there as a plain file.
+    """
+    manifest, _ = read_manifest(path)
+    names = (MANIFEST, *(listed.name for listed in manifest.files))
+    for name in names:
+        if (path / name).is_symlink() or not (path / name).is_file():
+            raise LprismError(f"{path / name} is in the manifest but not there as a plain file")
+    facts = {**_facts(manifest), "bundle": str(path.absolute())}
+    name = "/".join((manifest.campaign, manifest.cell.engine, manifest.cell.scenario, facts["workload"]))
+    files = tuple(InputFile(path / name, name) for name in names)
+    return [Source(name, files, facts, manifest.campaign, manifest.run_id)]
+
+
+def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None:
+    """Batches and counters of a bundle whose files are those that its manifest lists. Raises LprismError."""
+    del folder
+    _check_files(source)
+    converted = {file.name: file.path for file in source.files if _format(file.name) in CONVERTED}
+    with lines_view(con, converted) as counts:
+        execute(con, "convert/recorder_lines")
+    for name in ("run_clocks", "batches", "counters", "quarantine"):
+        execute(con, f"convert/{name}")
+    for file in source.files:
+        execute(
+            con, "convert/files", name=file.name, size_bytes=file.size_bytes, sha256=file.sha256,
+            format=_format(file.name), rows_in=counts.get(file.name, 0),
+        )  # fmt: skip
+    for name, account in execute(con, "convert/recorder_lost").fetchall():
+        raise LprismError(f"{name}: {account}: nothing of it was loaded")
+
+
+def ingest_bundle(home: Path, bundle: Path) -> IngestSummary:
+    """Load one bundle, as tasks/traces/load.py loads. Raises LprismError naming the file."""
+    (source,) = sources(bundle)
+    return load.load(home, load.format_of(__name__), source)
 
 
 def bundles_of(home: Path, campaign: str) -> list[Path]:
     """The campaign's bundle folders in the home, sorted by name; drafts begin with a dot and are none."""
     folder = home / "bundles" / checked_name(campaign)
     return sorted(path.parent for path in folder.glob("[!.]*/" + MANIFEST))
-
-
-def ingest_bundle(home: Path, bundle: Path) -> IngestSummary:
-    """Load one bundle: check its files against the manifest, convert them, put them in the lake.
-
-    The same bundle again is skipped, a changed one takes the place of what it gave before. A load that is
-    killed, or fails, leaves nothing that a reader of the lake sees.
-
-    Raises:
-        LprismError: names the file that is missing, changed, not allowed or whose lines do not add up.
-    """
-    manifest, content = read_manifest(bundle)
-    for listed in manifest.files:
-        _check_file(bundle, listed)
-    campaign, run_id = manifest.campaign, manifest.run_id
-    source = _source(content)
-    with staging(home / "lake", f"{campaign}.{run_id}") as folder, told(bundle):
-        if loaded := _loaded(home, manifest, source):
-            return loaded
-        with memory_connection(folder / "spill") as con:
-            _convert(con, bundle, manifest, content, _place(home, bundle))
-            drafts = {table: [write_draft(con, table, folder, campaign, run_id, source)] for table in _TABLES}
-            rows = {table: len(con.table(table)) for table in _TABLES}
-        put_run(home, campaign, run_id, drafts)
-    return IngestSummary(run_id, rows, rows["quarantine"], skipped=False)
-
-
-_TABLES = ("batches", "counters", "files", "quarantine", SEAL)
 
 
 def ingest_campaign(home: Path, campaign: str) -> None:
@@ -104,80 +98,31 @@ def ingest_campaign(home: Path, campaign: str) -> None:
             write_part(target, "campaigns", home, campaign, "all")
 
 
-def _check_file(bundle: Path, listed: Listed) -> None:
-    path = bundle / listed.name
-    if path.is_symlink() or not path.is_file():
-        raise LprismError(f"{path} is in the manifest but not there as a plain file")
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise LprismError(f"{path}: {error.strerror}") from error
-    found, wanted = (path.stat().st_size, digest), (listed.size_bytes, listed.sha256)
-    if found != wanted:
-        raise LprismError(
-            f"{path} is not the file that was recorded: {found[0]} bytes, sha256 {found[1][:12]}; "
-            f"the manifest says {wanted[0]} bytes, {wanted[1][:12]}"
-        )
+def _check_files(source: Source) -> None:
+    """See that every file is the one that was recorded."""
+    manifest, _ = read_manifest(source.files[0].path.parent)
+    found = {file.name: file for file in source.files}
+    for listed in manifest.files:
+        file = found[listed.name]
+        if (file.size_bytes, file.sha256) != (listed.size_bytes, listed.sha256):
+            raise LprismError(
+                f"{file.path} is not the file that was recorded: {file.size_bytes} bytes, sha256 "
+                f"{file.sha256[:12]}; the manifest says {listed.size_bytes} bytes, {listed.sha256[:12]}"
+            )
 
 
-def _source(manifest: bytes) -> str:
-    """What a load is made from: the manifest, which holds every file's digest, and how it is converted."""
-    digest = hashlib.sha256(manifest)
-    for folder, names in (("convert", sql_names("convert")), ("tables", _TABLES)):
-        for name in names:
-            digest.update(sql_text(f"{folder}/{name}").encode())
-    return digest.hexdigest()
-
-
-def _loaded(home: Path, manifest: Manifest, source: str) -> IngestSummary | None:
-    """What is in the lake of this very bundle; None when it has to be loaded."""
-    load = load_of(home, manifest.campaign, manifest.run_id)
-    if load is None or load.source != source:
-        return None
-    rows = {table: sum(file.rows for file in load.files.get(table, ())) for table in _TABLES}
-    return IngestSummary(manifest.run_id, rows, rows["quarantine"], skipped=True)
-
-
-def _place(home: Path, bundle: Path) -> str:
-    absolute = bundle.absolute()
-    return str(
-        absolute.relative_to(home.absolute()) if absolute.is_relative_to(home.absolute()) else absolute
-    )
-
-
-def _convert(
-    con: "duckdb.DuckDBPyConnection", bundle: Path, manifest: Manifest, content: bytes, place: str
-) -> None:
-    """Fill the run's tables in `con`, and see that every line is accounted for."""
-    for table in _TABLES:
-        create_table(con, table)
-    counts = {listed.name: 0 for listed in manifest.files}
-    con.from_arrow(_lines(bundle, counts)).create("lines")
-    execute(con, "convert/recorder_lines")
-    execute(con, "convert/runs", **_run(manifest), bundle=place)
-    for name in ("batches", "counters", "quarantine"):
-        execute(con, f"convert/{name}")
-    own = Listed(name=MANIFEST, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-    for listed in (own, *manifest.files):
-        file = {"format": _format(listed.name), "rows_in": counts.get(listed.name, 0)}
-        execute(con, "convert/files", **listed.model_dump(), **file)
-    for name, account in execute(con, "convert/unaccounted_files").fetchall():
-        raise LprismError(f"{bundle}: {name}: {account}: nothing of it was loaded")
-
-
-def _run(manifest: Manifest) -> dict[str, Any]:
-    """The parameters of convert/runs.sql, the bundle's place excepted."""
-    marks: dict[str, int | None] = dict.fromkeys(MARKS)
-    marks.update({mark.name: mark.epoch_ns for mark in manifest.marks})
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    """The columns of `runs` that a manifest tells."""
+    marks: dict[str, int | None] = {f"{name}_ns": None for name in MARKS}
+    marks.update({f"{mark.name}_ns": mark.epoch_ns for mark in manifest.marks})
     effect = manifest.effect.model_dump() if manifest.effect else {}
     names = ("metric", "unit", "before", "during", "after", "proved", "undone")
     cell = manifest.cell.model_dump()
     return {
         **cell, **marks, "strength": json.dumps(cell["strength"]),
+        "workload": f"in{cell['input_length']}_out{cell['output_length']}_conc{cell['concurrency']}",
         **{f"effect_{name}": effect.get(name) for name in names},
-        **{name: getattr(manifest, name) for name in
-           ("run_id", "campaign", "engine_key", "run_order", "status", "reason")},
+        **{name: getattr(manifest, name) for name in ("engine_key", "run_order", "status", "reason")},
         "slo_ttft_ms": manifest.slo.ttft_ms, "slo_tpot_ms": manifest.slo.tpot_ms,
         "cpu_model": manifest.host_facts.cpu_model,
     }  # fmt: skip
@@ -189,53 +134,3 @@ def _format(name: str) -> str:
     if suffix == "jsonl" and stem.partition("-")[0] in CONVERTED:
         return stem.partition("-")[0]
     return "manifest" if name == MANIFEST else "log" if suffix == "log" else "other"
-
-
-def _lines(bundle: Path, counts: dict[str, int]) -> "pa.RecordBatchReader":
-    """The lines of the files that are converted, in batches, while `counts` counts them by file."""
-    import pyarrow as pa
-
-    schema = pa.schema(
-        [("file_name", pa.string()), ("format", pa.string()), ("line_number", pa.int64()),
-         ("raw_text", pa.string()), ("problem", pa.string())]
-    )  # fmt: skip
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for name in counts:
-            if (form := _format(name)) not in CONVERTED:
-                continue
-            for lines in _some(_read_lines(bundle / name)):
-                counts[name] += len(lines)
-                columns = zip(
-                    *((name, form, line.number, line.text, line.problem) for line in lines), strict=True
-                )
-                yield pa.record_batch([*map(pa.array, columns)], schema=schema)
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
-
-
-def _some(lines: Iterator[_Line]) -> Iterator[list[_Line]]:
-    while chunk := [line for _, line in zip(range(LINES_A_BATCH), lines, strict=False)]:
-        yield chunk
-
-
-def _read_lines(path: Path) -> Iterator[_Line]:
-    """Every line of a file, blank ones too; of one that is too long its beginning."""
-    with path.open("rb") as file:
-        number = 0
-        while raw := file.readline(LONGEST_LINE):
-            number += 1
-            if len(raw) == LONGEST_LINE and not raw.endswith(b"\n"):
-                while (rest := file.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):
-                    pass
-                text = raw[: 4 * RAW_TEXT].decode(errors="backslashreplace")
-                yield _Line(number, text, f"longer than {LONGEST_LINE >> 20} MiB")
-                continue
-            yield _line(number, raw.removesuffix(b"\n"))
-
-
-def _line(number: int, raw: bytes) -> _Line:
-    try:
-        return _Line(number, raw.decode(), None)
-    except UnicodeDecodeError:
-        return _Line(number, raw.decode(errors="backslashreplace"), "not UTF-8")

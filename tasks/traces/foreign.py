@@ -1,5 +1,6 @@
 """What became of a foreign recording's rows: quarantine, the catalogue, and that nothing is lost between."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,12 @@ from tasks.warehouse import execute
 if TYPE_CHECKING:
     import duckdb
 
+_ENDINGS = re.compile(r"(\.(gz|json|jsonl|csv|log|txt|trace|pt))+$")
+
 
 def source_of(path: Path, **facts: object) -> Source:
     """A run that is one file, named as the file without its endings. `facts` are columns of `runs`."""
-    return Source(path.name.partition(".")[0] or path.name, (InputFile(path, path.name),), facts)
+    return Source(_ENDINGS.sub("", path.name) or path.name, (InputFile(path, path.name),), facts)
 
 
 def paths_of(source: Source) -> dict[str, Path]:

@@ -1,0 +1,10 @@
+-- Writes the piece's events to one Parquet file of the lake; GPU work waits for its launch in `trace_gpu_work`.
+-- Grain: (event_index). Reads: trace_rows. Params: $path.
+COPY (
+    SELECT
+        run_id, file_name, event_index, phase, category, name, process, pid, thread, tid, start_ns, duration_ns,
+        flow_id, args, extra, correlation, external_id, device, stream, source_file, source_line, python_id,
+        python_parent_id, CAST(NULL AS BIGINT) AS launch_index
+    FROM trace_rows
+    WHERE reason IS NULL AND phase <> 'C' AND NOT COALESCE(is_gpu_work AND correlation IS NOT NULL, FALSE)
+) TO $path (FORMAT PARQUET, COMPRESSION ZSTD, ROW_GROUP_SIZE 131072);

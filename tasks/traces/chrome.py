@@ -1,0 +1,271 @@
+"""Chrome / Kineto trace JSON: an object with `traceEvents`, or a bare array; plain or gzip; its tail may be missing.
+
+The text is read once and in pieces, whatever its size: one thread gunzips, one reads events (scan.py), and DuckDB
+types them and writes Parquet. Times are ns since 1970: `baseTimeNanoseconds` is added. Where it stands after the
+events they are read a second time. Source: formats as torch.profiler (Kineto) and Chrome's trace viewer write them.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+from tasks.settings import LprismError
+from tasks.traces import steps
+from tasks.traces.foreign import source_of
+from tasks.traces.load import Source
+from tasks.traces.scan import Place, rejected_row, rejection, scan
+from tasks.traces.text import RAW_TEXT, gzip_error, open_text
+from tasks.warehouse import execute
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+NAME = "chrome_trace"
+PIECE = 4 << 20  # stays in the processor's cache from gunzip to scan
+ROWS_A_FILE = 120_000
+LONGEST_EVENT = LONGEST_HEAD = 64 << 20
+TOO_LONG = 9  # place in scan.PROBLEMS
+BASE = "baseTimeNanoseconds"
+_OBJECT = re.compile(
+    rb'"(traceEvents|schemaVersion|deviceProperties|displayTimeUnit|baseTimeNanoseconds|traceName)"'
+)
+_SEPARATOR = re.compile(r"[ \t\r\n,]*")
+_COLON = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
+_JSON = json.JSONDecoder(parse_constant=str)
+
+Item = TypeVar("Item")
+
+
+@dataclass
+class Head:
+    """What a trace says outside its events, and whether it ended as it should."""
+
+    members: dict[str, Any] = field(default_factory=dict)
+    is_whole: bool = False
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether the text begins as a trace does: an object with one of its keys, or an array of events."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    return (start == b"{" and bool(_OBJECT.search(head))) or (start == b"[" and b'"ph"' in head)
+
+
+def sources(path: Path) -> list[Source]:
+    """The one run of a trace, named as the file without its endings."""
+    return [source_of(path, engine="trace")]
+
+
+def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None:
+    """Events, counters and batches of a trace. Raises LprismError naming the file and the byte."""
+    (file,) = source.files
+    trace = Trace(file.path)
+    rows_in = _convert(con, trace, file.name, folder, None)
+    if trace.base_ns() != trace.added_ns:
+        # It stood after the events, and they have been given other times.
+        steps.discard(con, folder)
+        base_ns, trace = trace.base_ns(), Trace(file.path)
+        rows_in = _convert(con, trace, file.name, folder, base_ns)
+    steps.finish(con, folder, trace.head.members)
+    (kept,) = execute(con, "convert/trace_kept", paths=steps.written(folder)).fetchall()[0]
+    about = {**trace.head.members, **({} if trace.head.is_whole else {"cut_off": True})}
+    execute(
+        con, "convert/foreign_file", name=file.name, format=NAME, size_bytes=file.size_bytes, sha256=file.sha256,
+        rows_in=rows_in, rows_kept=kept, head=json.dumps(about),
+    )  # fmt: skip
+
+
+def _convert(
+    con: "duckdb.DuckDBPyConnection", trace: "Trace", name: str, folder: Path, base_ns: int | None
+) -> int:
+    """Every event into Parquet files of `folder` and tables of `con`, times with base_ns added; their number."""
+    rows_in = 0
+    with trace.opened():
+        for rows in ahead(grouped(trace.events())):
+            if rows_in == 0:
+                trace.added_ns = trace.base_ns() if base_ns is None else base_ns
+                execute(con, "convert/trace_file", file_name=name, base_ns=trace.added_ns)
+                # A view knows columns by name: the same one serves every piece that is called `chunk`.
+            steps.convert(con, rows.append_column("event_index", _indices(rows_in, len(rows))), folder)
+            rows_in += len(rows)
+    return rows_in
+
+
+def _indices(first: int, count: int) -> "pa.Array":
+    import numpy as np
+    import pyarrow as pa
+
+    return pa.array(np.arange(first, first + count))
+
+
+def grouped(tables: Iterator["pa.Table"]) -> Iterator["pa.Table"]:
+    """The same rows in larger tables: a Parquet file each."""
+    import pyarrow as pa
+
+    group: list[pa.Table] = []
+    for table in tables:
+        group.append(table)
+        if sum(map(len, group)) >= ROWS_A_FILE:
+            yield pa.concat_tables(group)
+            group = []
+    if group:
+        yield pa.concat_tables(group)
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each made in a thread of its own while the one before is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
+
+
+class Trace:
+    """One trace file, read once from its beginning to its end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.head = Head()
+        self.added_ns = 0
+        self._window = bytearray()
+        self._begin = 0  # where the window begins in the text
+        self._blocks: Iterator[bytes] = iter(())
+        self._is_bare = False
+
+    def base_ns(self) -> int:
+        """What the trace says is to be added to its times, ns. Raises LprismError when that is no number."""
+        base = self.head.members.get(BASE, 0)
+        if not re.fullmatch(r"[0-9]{1,18}|[1-3][0-9]{18}", str(base)):
+            raise LprismError(f"{self.path}: {BASE} is no time in ns: {str(base)[:80]}")
+        return int(base)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Read the file within the block. Raises LprismError naming what stands in the way, and where."""
+        try:
+            with open_text(self.path) as file, closing(ahead(_blocks(file))) as self._blocks:
+                yield
+        except (OSError, EOFError, gzip_error()) as error:
+            why = getattr(error, "strerror", None) or error
+            raise LprismError(f"{self.path}, after byte {self._begin + len(self._window)}: {why}") from error
+
+    def events(self) -> Iterator["pa.Table"]:
+        """Its events in pieces, as scan.py gives them; afterwards `head` is complete."""
+        is_array = self._begins()
+        while is_array:
+            yield from self._array()
+            is_array = self.head.is_whole is False and self._members(is_head=False)
+        yield from self._rest()
+
+    def _more(self) -> bool:
+        block = next(self._blocks, b"")
+        self._window += block
+        return bool(block)
+
+    def _done(self, size: int) -> None:
+        del self._window[:size]
+        self._begin += size
+
+    def _begins(self) -> bool:
+        """Go to the first event; whether there is one."""
+        while not (start := self._window.removeprefix(b"\xef\xbb\xbf").lstrip()) and self._more():
+            pass
+        if not start:
+            raise LprismError(f"{self.path} is empty")
+        self._done(len(self._window) - len(start) + 1)
+        if start[:1] == b"[":
+            self._is_bare = True
+            return True
+        if start[:1] != b"{":
+            raise LprismError(f"{self.path}, byte {self._begin - 1}: neither an object nor an array")
+        if not self._members(is_head=True):
+            raise LprismError(f"{self.path} has no traceEvents")
+        return True
+
+    def _members(self, *, is_head: bool) -> bool:
+        """Read what stands before or after the events; whether an array of events begins."""
+        while True:
+            try:
+                at, is_array = _members(self._window.decode("latin-1"), self.head.members)
+            except (ValueError, IndexError, RecursionError) as error:
+                if len(self._window) < LONGEST_HEAD and self._more():
+                    continue
+                if is_head:
+                    where = self._begin + getattr(error, "pos", len(self._window))
+                    raise LprismError(
+                        f"{self.path}, byte {where}: no JSON before the events: {error}"
+                    ) from error
+                return False
+            self._done(at)
+            self.head.is_whole = not is_array
+            return is_array
+
+    def _array(self) -> Iterator["pa.Table"]:
+        """The events of the array that begins here."""
+        place, is_last = Place(), False
+        while not place.ended:
+            chunk = scan(self._window, place, final=is_last, offset=self._begin)
+            self._done(chunk.consumed)
+            if len(chunk.rows):
+                yield chunk.rows
+            elif is_last:
+                return
+            elif len(self._window) >= LONGEST_EVENT:
+                yield rejected_row(*rejection(self._window, TOO_LONG, 0, len(self._window), self._begin))
+                self._done(len(self._window) - 1)
+                place.lost = True
+            elif not place.ended:
+                is_last = not self._more()
+        self.head.is_whole = self._is_bare
+
+    def _rest(self) -> Iterator["pa.Table"]:
+        """What stands after the end: one rejected row."""
+        while (
+            self.head.is_whole
+            and not self._window.strip()
+            and (self._done(len(self._window)) or self._more())
+        ):
+            pass
+        if self.head.is_whole and self._window.strip():
+            yield rejected_row(
+                f"text after the end, at byte {self._begin}",
+                self._window[:RAW_TEXT].decode(errors="backslashreplace"),
+            )
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    while block := file.read(PIECE):
+        yield block
+
+
+def _members(text: str, members: dict[str, Any]) -> tuple[int, bool]:
+    """Read an object's members from `text`, bytes as Latin-1, to its end or to its events.
+
+    Returns where reading stopped, and whether there an array of events begins.
+
+    Raises:
+        ValueError, IndexError, RecursionError: the text ends too soon, or is no JSON.
+    """
+    at = 0
+    while True:
+        at = _SEPARATOR.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
+        if text[at] == "}":
+            return at + 1, False
+        if text[at] != '"':
+            raise json.JSONDecodeError("a name should stand here", "", at)
+        key, at = _JSON.raw_decode(text, at)
+        colon = _COLON.match(text, at)
+        if colon is None or colon.end() == len(text):
+            raise json.JSONDecodeError("a colon and a value should stand here", "", at)
+        at = colon.end()
+        if key == "traceEvents" and text[at] == "[":
+            return at + 1, True
+        _, end = _JSON.raw_decode(text, at)
+        members[key] = _JSON.decode(text[at:end].encode("latin-1").decode(errors="backslashreplace"))
+        at = end

@@ -1,0 +1,243 @@
+"""Events of a Chrome trace from JSON text to Arrow columns: scan.c, compiled when it is first needed.
+
+Compiled and not a JSON library, because measured so: DuckDB's reader passes times through a float and took twice as
+long in all; typed decoding into Python objects takes longer to turn into columns than to decode. Strings of few
+distinct values come dictionary-encoded. Where there is no C compiler, plain_scan.py gives the same rows, slower.
+"""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from tasks.settings import cache_path
+from tasks.traces.text import RAW_TEXT
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+SOURCE = Path(__file__).with_name("scan.c")
+COMPILE_S = 60
+ROWS = 1 << 16
+WORDS = 1 << 15  # distinct strings a chunk; the hash table has twice the places
+TEXTS = ("phase", "name", "category", "process", "thread", "flow_id", "extra")
+NUMBERS = (
+    "correlation", "external_id", "device", "stream", "python_id", "python_parent_id", "lineno", "external_id_2021",
+)  # fmt: skip
+NONE = -(2**63)
+# What `problem` of a row says, in the order of the enum in scan.c.
+PROBLEMS = (
+    None, "cut off", "not JSON", "not an object", "not UTF-8", "nested too deep", "ts or dur is no time",
+    "a text field holds another type", "cut off", "longer than 64 MiB", "longer than 64 MiB",
+)  # fmt: skip
+GOES_ON, ENDED = 0, 1
+
+
+@dataclass
+class Place:
+    """Where a scan stands between two chunks; `lost` after text that could not be read."""
+
+    first: bool = True
+    lost: bool = False
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows of a piece of text, and how many of its bytes are done with."""
+
+    rows: "pa.Table"
+    consumed: int
+
+
+class _Scan(ctypes.Structure):
+    """`Scan` of scan.c, field by field."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("capacity", "text_capacity", "table_size")),
+        ("codes", ctypes.c_void_p * len(TEXTS)),
+        ("start_ns", ctypes.c_void_p),
+        ("duration_ns", ctypes.c_void_p),
+        ("numbers", ctypes.c_void_p * len(NUMBERS)),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                "args_ends", "problems", "begins", "ends", "words", "word_ends", "args", "scratch", "table",
+            )
+        ),
+        *((name, ctypes.c_int64) for name in ("rows", "word_count", "problem_rows", "consumed")),
+        *((name, ctypes.c_int32) for name in ("lost", "first", "state")),
+    )  # fmt: skip
+
+
+@cache
+def library() -> "ctypes.CDLL | None":
+    """scan.c, compiled for this machine and kept in the cache; None, and one warning, where that fails."""
+    source = SOURCE.read_bytes()
+    place = (
+        cache_path() / "native" / f"scan-{hashlib.sha256(source).hexdigest()[:16]}-{os.uname().machine}.so"
+    )
+    try:
+        if not place.exists():
+            _compile(place)
+        loaded = ctypes.CDLL(str(place))
+    except (OSError, subprocess.SubprocessError) as error:
+        warnings.warn(f"traces are read slowly, as scan.c could not be compiled: {error}", stacklevel=2)
+        return None
+    loaded.scan.argtypes = [ctypes.POINTER(_Scan), ctypes.c_void_p, ctypes.c_int64, ctypes.c_int]
+    loaded.scan.restype = None
+    return loaded
+
+
+def _compile(place: Path) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise OSError("there is no C compiler")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    draft = place.with_name(f"{place.name}.{token_hex(4)}")
+    try:
+        command = [compiler, "-O3", "-shared", "-fPIC", "-o", str(draft), str(SOURCE)]
+        subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_S)
+        draft.replace(place)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class _Buffers:
+    """The memory of one scan, kept alive by the Arrow arrays that are made of it."""
+
+    def __init__(self, size: int) -> None:
+        import numpy as np
+
+        self.room = size + 4096
+        self.codes = [np.empty(ROWS, np.int32) for _ in TEXTS]
+        self.numbers = [np.empty(ROWS, np.int64) for _ in NUMBERS]
+        self.start_ns, self.duration_ns = np.empty(ROWS, np.int64), np.empty(ROWS, np.int64)
+        # Arrow's offsets begin with a 0, and scan.c writes where each one ends.
+        self.args_offsets, self.word_offsets = np.zeros(ROWS + 1, np.int64), np.zeros(WORDS + 1, np.int64)
+        self.problems = np.empty(ROWS, np.int8)
+        self.begins, self.ends = np.empty(ROWS, np.int64), np.empty(ROWS, np.int64)
+        self.words, self.args, self.scratch = (np.empty(self.room, np.uint8) for _ in range(3))
+        self.table = np.zeros(2 * WORDS, np.int64)
+
+    def structure(self, place: Place) -> _Scan:
+        scan = _Scan(capacity=ROWS, text_capacity=self.room, table_size=2 * WORDS)
+        for index, codes in enumerate(self.codes):
+            scan.codes[index] = codes.ctypes.data
+        for index, numbers in enumerate(self.numbers):
+            scan.numbers[index] = numbers.ctypes.data
+        scan.args_ends, scan.word_ends = self.args_offsets[1:].ctypes.data, self.word_offsets[1:].ctypes.data
+        for name in (
+            "start_ns",
+            "duration_ns",
+            "problems",
+            "begins",
+            "ends",
+            "words",
+            "args",
+            "scratch",
+            "table",
+        ):
+            setattr(scan, name, getattr(self, name).ctypes.data)
+        scan.first, scan.lost = int(place.first), int(place.lost)
+        return scan
+
+
+def scan(text: bytearray, place: Place, *, final: bool, offset: int = 0) -> Chunk:
+    """Read what events `text` holds whole, and move `place`; `final` says that no more text will come.
+
+    The rows are columns of TEXTS and NUMBERS, start_ns, duration_ns, args, source_file and source_line of Python
+    functions, and `problem` with `raw_text` of what could not be read. `offset` is where `text` begins in its file.
+    """
+    compiled = library()
+    if compiled is None:
+        from tasks.traces.plain_scan import plain_scan
+
+        return plain_scan(text, place, final=final, offset=offset)
+    buffers = _Buffers(len(text))
+    result = buffers.structure(place)
+    held = (ctypes.c_char * len(text)).from_buffer(text)  # while it is, `text` cannot move
+    compiled.scan(ctypes.byref(result), ctypes.addressof(held), len(text), int(final))
+    del held
+    place.first, place.lost, place.ended = bool(result.first), bool(result.lost), result.state == ENDED
+    rejected = buffers.problems[: result.rows].nonzero()[0] if result.problem_rows else ()
+    problems = {
+        int(row): rejection(
+            text, buffers.problems[row], int(buffers.begins[row]), int(buffers.ends[row]), offset
+        )
+        for row in rejected
+    }
+    return Chunk(_table(buffers, result, problems), result.consumed)
+
+
+def rejection(text: bytearray, problem: int, begin: int, end: int, offset: int) -> tuple[str, str]:
+    """Why a row could not be read and where it stands, and how its text begins."""
+    raw = bytes(text[begin : min(end, begin + 4 * RAW_TEXT)]).decode(errors="backslashreplace")
+    return f"{PROBLEMS[problem]}, at byte {offset + begin}", raw[:RAW_TEXT]
+
+
+def rejected_row(why: str, raw_text: str) -> "pa.Table":
+    """The row of a text that is too long for `scan`, or stands where no event can stand."""
+    import pyarrow as pa
+
+    schema = scan(bytearray(), Place(), final=False).rows.schema
+    told = {"problem": why, "raw_text": raw_text}
+    return pa.table({one.name: pa.array([told.get(one.name)], one.type) for one in schema})
+
+
+def _table(buffers: _Buffers, result: _Scan, problems: dict[int, tuple[str, str]]) -> "pa.Table":
+    import pyarrow as pa
+
+    count = result.rows
+    words = _strings(buffers.word_offsets, buffers.words, result.word_count)
+    columns: dict[str, Any] = {}
+    for name, codes in zip(TEXTS, buffers.codes, strict=True):
+        indices = pa.array(codes[:count], mask=codes[:count] < 0)
+        columns[name] = pa.DictionaryArray.from_arrays(indices, words)
+    for name, numbers in (
+        ("start_ns", buffers.start_ns), ("duration_ns", buffers.duration_ns),
+        *zip(NUMBERS, buffers.numbers, strict=True),
+    ):  # fmt: skip
+        columns[name] = pa.array(numbers[:count], mask=numbers[:count] == NONE)
+    columns["args"] = _strings(buffers.args_offsets, buffers.args, count)
+    return pa.table({**columns, **python_places(columns["name"]), **_problem_columns(count, problems)})
+
+
+def python_places(names: "pa.DictionaryArray") -> dict[str, "pa.Array"]:
+    """source_file and source_line of the names that read `path/file.py(123): function`, each name looked at once."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.extract_regex(names.dictionary, r"^(?P<file>.*)\((?P<line>[0-9]{1,9})\): ")
+    files, lines = pc.struct_field(found, "file"), pc.struct_field(found, "line").cast(pa.int64())
+    return {
+        "source_file": pa.DictionaryArray.from_arrays(names.indices, files),
+        "source_line": lines.take(names.indices),
+    }
+
+
+def _problem_columns(count: int, problems: dict[int, tuple[str, str]]) -> dict[str, "pa.Array"]:
+    import pyarrow as pa
+
+    if not problems:
+        return {"problem": pa.nulls(count, pa.string()), "raw_text": pa.nulls(count, pa.string())}
+    told = [problems.get(row, (None, None)) for row in range(count)]
+    return {
+        "problem": pa.array([why for why, _ in told], pa.string()),
+        "raw_text": pa.array([text for _, text in told], pa.string()),
+    }
+
+
+def _strings(offsets: "np.ndarray[Any, Any]", data: "np.ndarray[Any, Any]", count: int) -> "pa.Array":
+    import pyarrow as pa
+
+    kept, used = offsets[: count + 1].copy(), data[: offsets[count]].copy()
+    return pa.LargeStringArray.from_buffers(count, pa.py_buffer(kept), pa.py_buffer(used))
