@@ -17,8 +17,8 @@ MS = 10**6
 REAL = {"sglang_sched_mixed": 182, "vllm_sched_chunked": 66, "vllm_worker_chunked": 66}
 COLUMNS = (
     "start_ns", "duration_ns", "execute_ns", "interval_ns", "forward_mode", "batch_size", "new_input_tokens",
-    "kv_tokens", "input_length_avg", "input_length_max", "admitted", "prefix_hit_tokens", "finished", "waiting",
-    "running",
+    "kv_tokens", "input_length_avg", "input_length_max", "admitted", "prefix_hit_tokens", "finished",
+    "waiting", "running",
 )  # fmt: skip
 REQUESTS: dict[str, Any] = {"bs": 0, "prefill": [], "ndec": 0, "dec_ctx": [], "ntok": 0}
 

@@ -53,9 +53,9 @@ _KINDS = (
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether it is a folder with a file of the pair, or such a file by its name or its header."""
+    """Whether it is a file of the pair, by its name or its header; a folder may hold other files beside them."""
     if not head:
-        return path.is_dir() and bool(_pair_in(path))
+        return False
     header = head.partition(b"\n")[0].decode(errors="replace").lstrip("\ufeff")
     return _kind_of(path) is not None or any(kind.needed <= set(_names(header)) for kind in _KINDS)
 
