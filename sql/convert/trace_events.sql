@@ -7,4 +7,4 @@ COPY (
         python_parent_id, CAST(NULL AS BIGINT) AS launch_index
     FROM trace_rows
     WHERE reason IS NULL AND phase <> 'C' AND NOT COALESCE(is_gpu_work AND correlation IS NOT NULL, FALSE)
-) TO $path (FORMAT PARQUET, COMPRESSION ZSTD, ROW_GROUP_SIZE 131072);
+) TO $path (FORMAT PARQUET, COMPRESSION ZSTD, PARQUET_VERSION V2, ROW_GROUP_SIZE 131072);

@@ -6,9 +6,11 @@ events they are read a second time. Source: formats as torch.profiler (Kineto) a
 """
 
 import json
+import os
 import re
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,15 +86,22 @@ def _convert(
     con: "duckdb.DuckDBPyConnection", trace: "Trace", name: str, folder: Path, base_ns: int | None
 ) -> int:
     """Every event into Parquet files of `folder` and tables of `con`, times with base_ns added; their number."""
-    rows_in = 0
-    with trace.opened():
-        for rows in ahead(grouped(trace.events())):
-            if rows_in == 0:
+    rows_in, workers = 0, os.cpu_count() or 1
+    waiting: deque[Future[None]] = deque()
+    execute(con, "convert/trace_threads", threads=1)
+    with trace.opened(), ThreadPoolExecutor(workers) as pool:
+        for number, rows in enumerate(grouped(trace.events())):
+            if number == 0:  # what stands after the events is not known yet
                 trace.added_ns = trace.base_ns() if base_ns is None else base_ns
-                execute(con, "convert/trace_file", file_name=name, base_ns=trace.added_ns)
-                # A view knows columns by name: the same one serves every piece that is called `chunk`.
-            steps.convert(con, rows.append_column("event_index", _indices(rows_in, len(rows))), folder)
+            piece = rows.append_column("event_index", _indices(rows_in, len(rows)))
+            path = folder / f"events-{number:06}.parquet"
+            waiting.append(pool.submit(steps.convert, con, piece, path, name, trace.added_ns))
             rows_in += len(rows)
+            if len(waiting) > workers:
+                waiting.popleft().result()
+        for future in waiting:
+            future.result()
+    execute(con, "convert/trace_threads", threads=workers)
     return rows_in
 
 
@@ -214,9 +223,11 @@ class Trace:
             self._done(chunk.consumed)
             if len(chunk.rows):
                 yield chunk.rows
-            elif is_last:
+            if chunk.is_full:
+                continue
+            if is_last:
                 return
-            elif len(self._window) >= LONGEST_EVENT:
+            if len(self._window) >= LONGEST_EVENT:
                 yield rejected_row(*rejection(self._window, TOO_LONG, 0, len(self._window), self._begin))
                 self._done(len(self._window) - 1)
                 place.lost = True

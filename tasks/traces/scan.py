@@ -38,7 +38,7 @@ PROBLEMS = (
     None, "cut off", "not JSON", "not an object", "not UTF-8", "nested too deep", "ts or dur is no time",
     "a text field holds another type", "cut off", "longer than 64 MiB", "longer than 64 MiB",
 )  # fmt: skip
-GOES_ON, ENDED = 0, 1
+GOES_ON, ENDED, FULL = 0, 1, 2
 
 
 @dataclass
@@ -52,10 +52,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows of a piece of text, and how many of its bytes are done with."""
+    """Rows of a piece of text, and how many of its bytes are done with; `is_full`: scan the rest of it at once."""
 
     rows: "pa.Table"
     consumed: int
+    is_full: bool
 
 
 class _Scan(ctypes.Structure):
@@ -175,7 +176,7 @@ def scan(text: bytearray, place: Place, *, final: bool, offset: int = 0) -> Chun
         )
         for row in rejected
     }
-    return Chunk(_table(buffers, result, problems), result.consumed)
+    return Chunk(_table(buffers, result, problems), result.consumed, result.state == FULL)
 
 
 def rejection(text: bytearray, problem: int, begin: int, end: int, offset: int) -> tuple[str, str]:

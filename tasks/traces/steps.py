@@ -17,15 +17,17 @@ def written(folder: Path) -> list[str]:
     return sorted(map(str, folder.glob("events-*.parquet")))
 
 
-def convert(con: "duckdb.DuckDBPyConnection", rows: "pa.Table", folder: Path) -> None:
-    """One piece of a trace into events, counters and quarantine."""
-    con.register("chunk", rows)
-    execute(con, "convert/trace_rows")
-    path = folder / f"events-{len(written(folder)):06}.parquet"
-    (count,) = execute(con, "convert/trace_events", path=str(path)).fetchall()[0]
-    for table in ("gpu_work", "counters", "quarantine") if count < len(rows) else ():
-        execute(con, f"convert/trace_{table}")
-    con.unregister("chunk")
+def convert(
+    con: "duckdb.DuckDBPyConnection", rows: "pa.Table", path: Path, file_name: str, base_ns: int
+) -> None:
+    """One piece of a trace into a file of events, counters and quarantine. Several may run side by side."""
+    with con.cursor() as own:
+        own.register("chunk", rows)
+        execute(own, "convert/trace_file", file_name=file_name, base_ns=base_ns)
+        execute(own, "convert/trace_rows")
+        (count,) = execute(own, "convert/trace_events", path=str(path)).fetchall()[0]
+        for table in ("gpu_work", "counters", "quarantine") if count < len(rows) else ():
+            execute(own, f"convert/trace_{table}")
 
 
 def discard(con: "duckdb.DuckDBPyConnection", folder: Path) -> None:
