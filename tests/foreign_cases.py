@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from tasks.lake import SEAL, SEALED
 from tasks.settings import LprismError
 from tasks.traces.load import Format, Source
-from tasks.warehouse import create_table, memory_connection, sql_names, told
+from tasks.warehouse import create_table, memory_connection, told
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -25,7 +26,7 @@ RUN = "r0000000000"
 def empty_tables() -> Iterator[duckdb.DuckDBPyConnection]:
     """Every table as a load finds it: empty, and the one row of the run in `runs`."""
     with memory_connection() as con:
-        for table in sql_names("tables"):
+        for table in (*SEALED, SEAL):
             create_table(con, table)
         con.execute("INSERT INTO runs BY NAME SELECT $run AS run_id, 'c' AS campaign", {"run": RUN})
         yield con

@@ -93,6 +93,15 @@ def test_a_result_without_details(tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
+def test_a_failure_without_words(tmp_path: Path) -> None:
+    """No token came, though the client measured a time and says no error."""
+    silent = {**SGLANG, "latencies": [0.03, 0.03], "errors": ["", ""]}
+    with loaded(client_json, written(tmp_path / "out.jsonl", [json.dumps(silent)])) as con:
+        assert rows(con, "requests", "request_index", "status", "e2e_ms", order="request_index") == [
+            (0, "completed", 30), (1, "failed", None),
+        ]  # fmt: skip
+
+
 def test_a_result_over_several_lines(tmp_path: Path) -> None:
     """Printed prettily it is the same result."""
     path = tmp_path / "load.json"

@@ -142,11 +142,13 @@ def test_the_pair_is_one_run(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_an_event_that_is_rejected(tmp_path: Path, line: str | bytes, reason: str) -> None:
     """Alone, with its line: the rows before and after it are kept, also after a quote that nothing closes."""
-    good = [row("a", "b", "X", 1, 1, 1, 1, '{"a": "b"}')] * 70
-    path = written(tmp_path / "micro_event.csv", [MICRO, *good, line, *good])
+    before, after = ([row(n, "b", "X", 1, 1, 1, 1, '{"a": "b"}') for n in range(m, m + 70)] for m in (0, 71))
+    path = written(tmp_path / "micro_event.csv", [MICRO, *before, line, *after])
     with loaded(csv_pair, path) as con:
         assert rejected(con) == [(72, reason)]
         assert accounts(con) == [("micro_event.csv", 141, 140, 1)]
+        places = rows(con, "events", "event_index", "name", order="event_index")
+        assert places == [(n, str(n)) for n in range(141) if n != 70]
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,9 @@ def test_a_call_is_matched_within_5_us(tmp_path: Path) -> None:
     with batches_of(tmp_path, calls, lines) as con:
         assert times(con, "batch_size") == [(10, 1, None), (14, 1, 3), (100, 1, None)]
         assert accounts(con) == [("model_config.txt", 3, 3, 0)]
-    with batches_of(tmp_path, calls, [attribute(95, 9, "batch_size")]) as con:
-        assert times(con, "batch_size")[2] == (100, 1, 9)
+    for at, matched in ((95, True), (105, True), (105.001, False)):
+        with batches_of(tmp_path, calls, [attribute(at, 9, "batch_size")]) as con:
+            assert times(con, "batch_size")[2] == (100, 1, 9 if matched else None)
 
 
 def test_two_runs_in_a_row(tmp_path: Path) -> None:

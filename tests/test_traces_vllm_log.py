@@ -101,10 +101,11 @@ def test_a_year_turns(tmp_path: Path) -> None:
 def test_engines_run_beside_each_other(tmp_path: Path) -> None:
     """Each rank has its own time line; a line without an engine has none."""
     first, other = line(0, "0/0", "1/1", "100"), line(0, "0/0", "1/1", "70").replace("000:", "001:")
-    path = written(tmp_path / "a.log", [first, other, first.replace("Engine 000: ", "")], end=b"\r\n")
+    alone = first.replace("Engine 000: ", "")
+    path = written(tmp_path / "a.log", [first, other, alone, first, other], end=b"\r\n")
     with loaded(vllm_log, path) as con:
-        assert rows(con, "batches", "rank", "start_ns", order="rank NULLS LAST") == [
-            (0, STAMP - 100 * MS), (1, STAMP - 70 * MS), (None, STAMP - 100 * MS),
+        assert rows(con, "batches", "rank", "start_ns", order="rank NULLS LAST, start_ns") == [
+            (0, STAMP - 100 * MS), (0, STAMP), (1, STAMP - 70 * MS), (1, STAMP), (None, STAMP - 100 * MS),
         ]  # fmt: skip
 
 

@@ -53,7 +53,7 @@ _KINDS = (
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether it is a file of the pair, by its name or its header; a folder may hold other files beside them."""
+    """Whether it is a file of the pair, by its name or its header; a folder holds other files too."""
     if not head:
         return False
     header = head.partition(b"\n")[0].decode(errors="replace").lstrip("\ufeff")
