@@ -5,11 +5,14 @@ lake and puts it in the old one's place, so an open reader keeps its snapshot an
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.settings import LprismError
 
@@ -19,10 +22,12 @@ if TYPE_CHECKING:
 # Beside the packages in a checkout, in an editable install and in site-packages alike.
 SQL_FOLDER = Path(__file__).resolve().parent.parent / "sql"
 PUBLISHED = "warehouse.duckdb"
+ROWS_A_CHUNK = 2048
 _SPACES = re.compile(r"\s+")
 _PARAMETER = re.compile(r"\$(\w+)")
 _GLOB = re.compile(r"[*?\[]")
 
+Result = TypeVar("Result")
 Rows = tuple[list[str], list[tuple[Any, ...]]]
 
 
@@ -170,35 +175,81 @@ def as_glob(path: Path | str) -> str:
     return _GLOB.sub(lambda char: f"[{char[0]}]", str(path))
 
 
-def query(home: Path, sql: str) -> Rows:
-    """Answer one SELECT of a stranger over the published warehouse: column names, rows.
+@dataclass(frozen=True)
+class Answer:
+    """The columns of an answer, their DuckDB types, and its rows as they come, never all in memory."""
+
+    columns: list[str]
+    types: list[str]
+    rows: Iterator[tuple[Any, ...]]
+
+
+@contextmanager
+def answered(home: Path, sql: str) -> Iterator[Answer]:
+    """Ask one SELECT of a stranger of the published warehouse; its rows are there until the block ends.
 
     Raises:
         LprismError: no warehouse yet, not one SELECT, or what DuckDB says against it.
     """
     with open_published(home) as con, told("sql"):
         _answer(con, sql)
-        return [name for name, *_ in con.description or ()], con.fetchall()
+        described = con.description or []
+        yield Answer([name for name, *_ in described], [str(kind) for _, kind, *_ in described], _rows(con))
+
+
+def _rows(con: "duckdb.DuckDBPyConnection") -> Iterator[tuple[Any, ...]]:
+    while chunk := _interruptible(con, lambda: con.fetchmany(ROWS_A_CHUNK)):
+        yield from chunk
+
+
+def _interruptible(con: "duckdb.DuckDBPyConnection", call: Callable[[], Result]) -> Result:
+    """Call DuckDB in a thread of its own: a Ctrl-C would wait for it in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        called = pool.submit(call)
+        try:
+            return called.result()
+        except KeyboardInterrupt:
+            con.interrupt()
+            raise
+
+
+def query(home: Path, sql: str) -> Rows:
+    """All of what `answered` gives: column names, rows. Raises LprismError."""
+    with answered(home, sql) as answer:
+        return answer.columns, list(answer.rows)
 
 
 def export(home: Path, sql: str, path: Path) -> int:
-    """Stream what `query` would answer into a Parquet file, whole or not at all; returns its rows."""
-    from pyarrow import parquet
+    """Stream what `query` would answer into a Parquet file, whole or not at all; returns its rows.
 
-    draft, rows = path.with_name(f".{path.name}.part"), 0
+    Raises:
+        LprismError: as `answered`, two columns of one name, or the file cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{token_hex(4)}.part")
     try:
-        with open_published(home) as con, told("sql"):
-            _answer(con, sql)
-            batches = con.to_arrow_reader()
-            with parquet.ParquetWriter(draft, batches.schema, compression="zstd") as file:
-                for batch in batches:
-                    file.write_batch(batch)
-                    rows += batch.num_rows
+        rows = _write_answer(home, sql, draft)
         draft.replace(path)
     except OSError as error:
         raise LprismError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         draft.unlink(missing_ok=True)
+    return rows
+
+
+def _write_answer(home: Path, sql: str, path: Path) -> int:
+    from pyarrow import parquet
+
+    rows = 0
+    with open_published(home) as con, told("sql"):
+        _answer(con, sql)
+        batches = con.to_arrow_reader()
+        names = batches.schema.names
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise LprismError(f"two columns are called {twice[0]}: name one of them with AS")
+        with parquet.ParquetWriter(path, batches.schema, compression="zstd") as file:
+            while (batch := _interruptible(con, lambda: next(batches, None))) is not None:
+                file.write_batch(batch)
+                rows += batch.num_rows
     return rows
 
 
@@ -208,7 +259,7 @@ def _answer(con: "duckdb.DuckDBPyConnection", sql: str) -> None:
     # DuckDB reads one PIVOT as several statements, the first of which create a type.
     if kinds[-1:] != ["SELECT"] or set(kinds[:-1]) - {"CREATE"}:
         raise LprismError(f"sql: one SELECT is answered, not {' and '.join(kinds) or 'an empty text'}")
-    con.execute(sql)
+    _interruptible(con, lambda: con.execute(sql))
 
 
 def schema(home: Path, table: str | None = None) -> Rows:
