@@ -188,7 +188,7 @@ def test_other_json_is_no_result() -> None:
 GOOD = json.dumps(SGLANG).encode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.one_of(

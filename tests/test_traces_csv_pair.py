@@ -211,7 +211,7 @@ GOOD = "\n".join(
 ).encode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.tuples(

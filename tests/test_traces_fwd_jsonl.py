@@ -160,7 +160,7 @@ def test_a_cut_file_is_told(tmp_path: Path) -> None:
     adds_up_or_is_told(fwd_jsonl, path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.one_of(

@@ -155,7 +155,7 @@ def test_the_real_records(name: str) -> None:
 GOOD = json.dumps(worker(T, bs=2, ntok=5, prefill=[["a", 9, 0, 4]], dec_ctx=[3])).encode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.one_of(

@@ -183,7 +183,7 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
 GOOD = attribute(10, reqs(2, (3, 1))).encode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.one_of(

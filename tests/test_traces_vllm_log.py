@@ -148,7 +148,7 @@ def test_the_real_log() -> None:
         assert modes == [("decode", 360), ("mixed", 28), ("prefill", 12)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.one_of(

@@ -16,6 +16,9 @@ typed AS (
     SELECT
         *,
         CASE
+            WHEN REGEXP_FULL_MATCH(f[6], '[0-8]?[0-9]{1,15}([.][0-9]{1,3})?')
+                THEN CAST(SPLIT_PART(f[6], '.', 1) AS BIGINT) * 1000
+                + CAST(RPAD(SPLIT_PART(f[6], '.', 2), 3, '0') AS BIGINT)
             WHEN REGEXP_FULL_MATCH(f[6], '-?[0-9]{1,19}([.][0-9]+)?([eE][+-]?[0-9]{1,2})?')
                 THEN TRY_CAST(TRY_CAST(f[6] AS DECIMAL(38, 9)) * 1000 AS BIGINT)
         END AS start_ns,

@@ -37,77 +37,72 @@ parsed AS (
 
 stamped AS (
     SELECT
-        *,
-        REGEXP_EXTRACT(f.prefix, '(?:^|[^0-9.])([0-9]{9,10}[.][0-9]{1,9})(?:[^0-9.]|$)', 1) AS epoch_s,
+        file_name,
+        line_number,
+        is_iteration,
+        CASE
+            WHEN problem IS NOT NULL THEN problem
+            WHEN NOT is_iteration THEN NULL
+            WHEN COALESCE(f.iteration, '') = '' THEN 'damaged iteration line'
+            WHEN LEFT(f.elapsed_ms, 1) = '-' THEN 'negative duration'
+        END AS problem,
+        CASE WHEN problem IS NOT NULL OR is_iteration THEN LEFT(raw_text, 2000) END AS raw_text,
+        CAST(NULLIF(f.rank, '') AS BIGINT) AS rank,
+        CAST(NULLIF(f.iteration, '') AS BIGINT) AS iteration,
+        CAST(NULLIF(f.context_requests, '') AS BIGINT) AS context_requests,
+        CAST(NULLIF(f.context_tokens, '') AS BIGINT) AS context_tokens,
+        CAST(NULLIF(f.generation_requests, '') AS BIGINT) AS generation_requests,
+        CAST(NULLIF(f.generation_tokens, '') AS BIGINT) AS generation_tokens,
+        CAST(CAST(NULLIF(f.elapsed_ms, '') AS DECIMAL(28, 9)) * 1000000 AS BIGINT) AS duration_ns,
+        f.dummy <> '' AS is_dummy,
+        NULLIF(f.kv_device, '') AS kv_device,
+        TRY_CAST(f.kv_usage_pct AS DOUBLE) AS kv_usage_pct,
+        NULLIF(REGEXP_EXTRACT(f.prefix, '(?:^|[^0-9.])([0-9]{9,10}[.][0-9]{1,9})(?:[^0-9.]|$)', 1), '') AS epoch_s,
         REGEXP_EXTRACT(
-            f.prefix, '([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,]([0-9]{1,9}))?',
-            ['day', 'clock', 'fraction']
-        ) AS dated,
-        REGEXP_EXTRACT(
-            f.prefix, '(?:^|[^0-9-])([0-9]{2}-[0-9]{2}) ([0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,]([0-9]{1,9}))?',
-            ['day', 'clock', 'fraction']
-        ) AS undated
+            f.prefix, '(?:^|[^0-9-])((?:[0-9]{4}-)?[0-9]{2}-[0-9]{2})[ T]([0-9]{2}:[0-9]{2}:[0-9]{2})', ['day', 'clock']
+        ) AS written,
+        REGEXP_EXTRACT(f.prefix, '[0-9]{2}:[0-9]{2}:[0-9]{2}[.,]([0-9]{1,9})', 1) AS fraction
     FROM parsed
 ),
 
 turned AS (
     SELECT
         *,
-        SUM(CASE WHEN LEFT(undated.day, 2) = '01' AND LEFT(day_before, 2) = '12' THEN 1 ELSE 0 END)
+        SUM(CASE WHEN LEFT(written.day, 3) = '01-' AND day_before LIKE '12-__' THEN 1 ELSE 0 END)
             OVER (PARTITION BY file_name ORDER BY line_number ROWS UNBOUNDED PRECEDING) AS turns
     FROM (
         SELECT
             *,
-            LAG(NULLIF(undated.day, '') IGNORE NULLS) OVER (PARTITION BY file_name ORDER BY line_number) AS day_before
+            LAG(NULLIF(written.day, '') IGNORE NULLS) OVER (PARTITION BY file_name ORDER BY line_number) AS day_before
         FROM stamped
     )
 ),
 
 timed AS (
     SELECT
-        *,
+        * EXCLUDE (epoch_s, written, fraction, turns, day_before),
         CASE
-            WHEN epoch_s <> '' THEN 'epoch'
-            WHEN dated.day <> '' THEN 'date and time as logged, taken for UTC'
-            WHEN undated.day <> '' THEN 'local time without a year, 1972 for the first'
+            WHEN epoch_s IS NOT NULL THEN 'epoch'
+            WHEN LENGTH(written.day) = 10 THEN 'date and time as logged, taken for UTC'
+            WHEN written.day <> '' THEN 'local time without a year, 1972 for the first'
         END AS time_base,
-        COALESCE(NULLIF(epoch_s, ''), dated.fraction || undated.fraction) <> '' AS has_fraction,
+        epoch_s IS NOT NULL OR fraction <> '' AS has_fraction,
         CASE
-            WHEN epoch_s <> '' THEN TRY_CAST(CAST(epoch_s AS DECIMAL(28, 9)) * 1000000000 AS BIGINT)
-            WHEN dated.day <> ''
-                THEN TRY(EPOCH_NS(TRY_CAST(dated.day || ' ' || dated.clock AS TIMESTAMP)))
-                + CAST(RPAD(dated.fraction, 9, '0') AS BIGINT)
-            WHEN undated.day <> ''
-                THEN TRY(EPOCH_NS(TRY_CAST(CONCAT(1972 + turns, '-', undated.day, ' ', undated.clock) AS TIMESTAMP)))
-                + CAST(RPAD(undated.fraction, 9, '0') AS BIGINT)
+            WHEN epoch_s IS NOT NULL THEN TRY_CAST(CAST(epoch_s AS DECIMAL(28, 9)) * 1000000000 AS BIGINT)
+            WHEN written.day <> ''
+                THEN TRY(EPOCH_NS(TRY_CAST(
+                    CONCAT(CASE WHEN LENGTH(written.day) = 5 THEN CONCAT(1972 + turns, '-') END, written.day, ' ',
+                        written.clock) AS TIMESTAMP
+                ))) + CAST(RPAD(fraction, 9, '0') AS BIGINT)
         END AS stamp_ns
     FROM turned
 )
 
 SELECT
-    file_name,
-    line_number,
+    * EXCLUDE (problem, raw_text, is_iteration),
     CASE WHEN is_iteration THEN 'batches' END AS table_name,
     1 AS table_rows,
-    CASE
-        WHEN problem IS NOT NULL THEN problem
-        WHEN NOT is_iteration THEN NULL
-        WHEN COALESCE(f.iteration, '') = '' THEN 'damaged iteration line'
-        WHEN LEFT(f.elapsed_ms, 1) = '-' THEN 'negative duration'
-        WHEN stamp_ns IS NULL THEN 'no time in front of the iteration'
-    END AS reason,
-    CASE WHEN reason IS NOT NULL THEN raw_text END AS raw_text,
-    CAST(NULLIF(f.rank, '') AS BIGINT) AS rank,
-    CAST(NULLIF(f.iteration, '') AS BIGINT) AS iteration,
-    CAST(NULLIF(f.context_requests, '') AS BIGINT) AS context_requests,
-    CAST(NULLIF(f.context_tokens, '') AS BIGINT) AS context_tokens,
-    CAST(NULLIF(f.generation_requests, '') AS BIGINT) AS generation_requests,
-    CAST(NULLIF(f.generation_tokens, '') AS BIGINT) AS generation_tokens,
-    CAST(CAST(NULLIF(f.elapsed_ms, '') AS DECIMAL(28, 9)) * 1000000 AS BIGINT) AS duration_ns,
-    f.dummy <> '' AS is_dummy,
-    NULLIF(f.kv_device, '') AS kv_device,
-    TRY_CAST(f.kv_usage_pct AS DOUBLE) AS kv_usage_pct,
-    stamp_ns,
-    has_fraction,
-    time_base
+    COALESCE(problem, CASE WHEN is_iteration AND stamp_ns IS NULL THEN 'no time in front of the iteration' END)
+        AS reason,
+    CASE WHEN reason IS NOT NULL THEN raw_text END AS raw_text
 FROM timed;
