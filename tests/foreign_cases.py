@@ -84,7 +84,7 @@ def adds_up_or_is_told(form: "Format | ModuleType", path: Path) -> None:
         with loaded(form, path):
             pass
     except LprismError as error:
-        assert str(path) in str(error), error  # noqa: PT017 -- either outcome is right
+        assert str(path) in str(error), error  # noqa: PT017 - either outcome is right
 
 
 def written(path: Path, lines: Sequence[str | bytes], end: bytes = b"\n") -> Path:

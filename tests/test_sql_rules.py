@@ -9,7 +9,9 @@ from tasks.warehouse import SQL_FOLDER, create_table, execute, memory_connection
 
 FOLDERS = {"checks", "convert", "features", "publish", "root_cause", "tables", "views"}
 # These have an effect and give no rows; their first line says which.
-EFFECTS = {"publish/allow_folder", "publish/lake_part", "publish/lock", "publish/quiet"}
+EFFECTS = {
+    "publish/allow_folder", "publish/lake_part", "publish/lock", "publish/quiet", "publish/threads",
+}  # fmt: skip
 KEYWORDS = (
     "select|from|where|group|order|by|having|join|left|inner|cross|anti|on|using|with|as|case|when|then|else|end|"
     "create|table|view|insert|into|values|union|all|comment|is|and|or|not|null|distinct|over|partition|filter|"

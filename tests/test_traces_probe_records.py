@@ -23,13 +23,13 @@ COLUMNS = (
 REQUESTS: dict[str, Any] = {"bs": 0, "prefill": [], "ndec": 0, "dec_ctx": [], "ntok": 0}
 
 
-def worker(start_ns: int, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 -- JSON
+def worker(start_ns: int, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     """A record of vLLM's worker."""
     return {"i": 1, "t0": start_ns, "exec_us": 5, "sample_us": 1, "batch_us": 7, "self_us": 0.5,
             **REQUESTS, **fields}  # fmt: skip
 
 
-def sglang(start_ns: int, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 -- JSON
+def sglang(start_ns: int, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     """A record of SGLang's scheduler."""
     return {"mode": "EXTEND", "queue": 2, "t0": start_ns, "i": 1, "run_us": 5, "proc_us": 1, "batch_us": 7,
             "finished": 0, "self_us": 0.5, **REQUESTS, **fields}  # fmt: skip

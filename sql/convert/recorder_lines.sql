@@ -6,7 +6,10 @@
 CREATE OR REPLACE TEMP TABLE recorder_lines AS
 WITH
 documents AS (
-    SELECT *, REGEXP_EXTRACT(file_name, '^[a-z]+') AS format, CASE WHEN problem IS NULL THEN TRY_CAST(raw_text AS JSON) END AS document
+    SELECT
+        *,
+        REGEXP_EXTRACT(file_name, '^[a-z]+') AS format,
+        CASE WHEN problem IS NULL THEN TRY_CAST(raw_text AS JSON) END AS document
     FROM lines
 ),
 

@@ -1,5 +1,5 @@
--- Notes in the run's row how far its recorders' clocks disagree.
--- Grain: one row. Reads: recorder_lines. Params: none.
+-- One row per run, the one that is being loaded: how far its recorders' clocks disagree.
+-- Grain: (run_id). Reads: runs, recorder_lines. Params: none.
 UPDATE runs SET clock_uncertainty_ns = (
     WITH
     clocks AS (

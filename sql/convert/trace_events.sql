@@ -1,4 +1,4 @@
--- Writes the piece's events to one Parquet file of the lake; GPU work waits for its launch in `trace_gpu_work`.
+-- One row per event of the piece, in a Parquet file of its own; GPU work waits for its launch in `events`.
 -- Grain: (event_index). Reads: trace_rows. Params: $path.
 COPY (
     SELECT

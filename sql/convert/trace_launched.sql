@@ -1,4 +1,4 @@
--- Writes the GPU work that was set aside, each with the call that launched it, as a Parquet file like the others.
+-- One row per GPU event that was set aside, with the call that launched it, in a Parquet file like the others.
 -- Grain: (event_index). Reads: events, the files already written. Params: $paths, $path.
 -- A replayed graph is one launch of many kernels; their operator is the launch's where they name none.
 COPY (

@@ -88,7 +88,7 @@ def _convert(
     """Every event into Parquet files of `folder` and tables of `con`, times with base_ns added; their number."""
     rows_in, workers = 0, os.cpu_count() or 1
     waiting: deque[Future[None]] = deque()
-    execute(con, "convert/trace_threads", threads=1)
+    execute(con, "publish/threads", threads=1)
     with trace.opened(), ThreadPoolExecutor(workers) as pool:
         for number, rows in enumerate(grouped(trace.events())):
             if number == 0:  # what stands after the events is not known yet
@@ -101,7 +101,7 @@ def _convert(
                 waiting.popleft().result()
         for future in waiting:
             future.result()
-    execute(con, "convert/trace_threads", threads=workers)
+    execute(con, "publish/threads", threads=workers)
     return rows_in
 
 

@@ -101,7 +101,7 @@ def load(home: Path, form: Format, source: Source, campaign: str = "") -> Ingest
 
 def format_of(module: str) -> Format:
     """The format that a module is, such as tasks.traces.bundle."""
-    form: Format = import_module(module)  # type: ignore[assignment]  # mypy knows a module as no more than that
+    form: Format = import_module(module)
     return form
 
 
