@@ -1,15 +1,15 @@
-"""Chrome / Kineto trace JSON: an object with `traceEvents`, or a bare array; plain or gzip; its tail may be missing.
+"""Chrome / Kineto trace JSON: an object with `traceEvents` or a bare array, plain or gzip, its end cut off or not.
 
-The text is read once and in pieces, whatever its size: one thread gunzips, one reads events (scan.py), and DuckDB
-types them and writes Parquet. Times are ns since 1970: `baseTimeNanoseconds` is added. Where it stands after the
-events they are read a second time. Source: formats as torch.profiler (Kineto) and Chrome's trace viewer write them.
+The text is read once and in pieces, whatever its size: one thread gunzips, one reads events (scan.py), the others
+type them by SQL and write Parquet. Times are ns since 1970: `baseTimeNanoseconds` is added; where it stands after
+the events these are read a second time. The format is that of torch.profiler and of Chrome's trace viewer.
 """
 
 import json
 import os
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -54,6 +54,7 @@ class Head:
 
 def sniff(path: Path, head: bytes) -> bool:
     """Whether the text begins as a trace does: an object with one of its keys, or an array of events."""
+    del path
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     return (start == b"{" and bool(_OBJECT.search(head))) or (start == b"[" and b'"ph"' in head)
 
@@ -77,15 +78,15 @@ def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None
     (kept,) = execute(con, "convert/trace_kept", paths=steps.written(folder)).fetchall()[0]
     about = {**trace.head.members, **({} if trace.head.is_whole else {"cut_off": True})}
     execute(
-        con, "convert/foreign_file", name=file.name, format=NAME, size_bytes=file.size_bytes, sha256=file.sha256,
-        rows_in=rows_in, rows_kept=kept, head=json.dumps(about),
+        con, "convert/foreign_file", name=file.name, format=NAME, size_bytes=file.size_bytes,
+        sha256=file.sha256, rows_in=rows_in, rows_kept=kept, head=json.dumps(about),
     )  # fmt: skip
 
 
 def _convert(
     con: "duckdb.DuckDBPyConnection", trace: "Trace", name: str, folder: Path, base_ns: int | None
 ) -> int:
-    """Every event into Parquet files of `folder` and tables of `con`, times with base_ns added; their number."""
+    """Every event into files of `folder` and tables of `con`, times with base_ns added; their number."""
     rows_in, workers = 0, os.cpu_count() or 1
     waiting: deque[Future[None]] = deque()
     execute(con, "publish/threads", threads=1)
@@ -126,7 +127,7 @@ def grouped(tables: Iterator["pa.Table"]) -> Iterator["pa.Table"]:
         yield pa.concat_tables(group)
 
 
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
+def ahead(items: Iterator[Item]) -> Generator[Item]:
     """The same items, each made in a thread of its own while the one before is used."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, None)
@@ -237,11 +238,7 @@ class Trace:
 
     def _rest(self) -> Iterator["pa.Table"]:
         """What stands after the end: one rejected row."""
-        while (
-            self.head.is_whole
-            and not self._window.strip()
-            and (self._done(len(self._window)) or self._more())
-        ):
+        while self.head.is_whole and not self._window.strip() and self._more():
             pass
         if self.head.is_whole and self._window.strip():
             yield rejected_row(

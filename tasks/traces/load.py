@@ -1,14 +1,15 @@
-"""One recording into the lake: hashed, converted by its format, every row accounted for, put whole or not at all.
+"""One recording into the lake: hashed, converted by its format, every row accounted for, put whole or not.
 
 A format is a module of this package with
 
     NAME                          what `files.format` says
-    sniff(path, head)             whether a path is of this format; `head` is the beginning of what a file holds
+    sniff(path, head)             whether a path is of this format; `head` is how what a file holds begins
     sources(path)                 the runs that it holds
     fill(con, source, folder)     one run into the tables of `con`
 
-`fill` finds every table of the lake empty in `con`, and in `runs` the one row of its run. It inserts rows and one
-row of `files` for each of `source.files`. A table too large for memory it writes itself: <folder>/<table>-<n>.parquet.
+`fill` finds every table of the lake empty in `con`, and in `runs` the one row of its run. It inserts rows, and
+one row of `files` for each of `source.files`. A table too large for memory it writes by itself, as
+<folder>/<table>-<n>.parquet.
 """
 
 import hashlib

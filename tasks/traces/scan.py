@@ -1,8 +1,8 @@
 """Events of a Chrome trace from JSON text to Arrow columns: scan.c, compiled when it is first needed.
 
-Compiled and not a JSON library, because measured so: DuckDB's reader passes times through a float and took twice as
-long in all; typed decoding into Python objects takes longer to turn into columns than to decode. Strings of few
-distinct values come dictionary-encoded. Where there is no C compiler, plain_scan.py gives the same rows, slower.
+Compiled and not a JSON library, because measured so: DuckDB's reader passes times through a float and took
+twice as long in all; Python objects take longer to turn into columns than to decode. Strings of few distinct
+values come dictionary-encoded.
 """
 
 import ctypes
@@ -10,14 +10,13 @@ import hashlib
 import os
 import shutil
 import subprocess
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from tasks.settings import cache_path
+from tasks.settings import LprismError, cache_path
 from tasks.traces.text import RAW_TEXT
 
 if TYPE_CHECKING:
@@ -30,7 +29,8 @@ ROWS = 1 << 16
 WORDS = 1 << 15  # distinct strings a chunk; the hash table has twice the places
 TEXTS = ("phase", "name", "category", "process", "thread", "flow_id", "extra")
 NUMBERS = (
-    "correlation", "external_id", "device", "stream", "python_id", "python_parent_id", "lineno", "external_id_2021",
+    "correlation", "external_id", "device", "stream", "python_id", "python_parent_id", "lineno",
+    "external_id_2021",
 )  # fmt: skip
 NONE = -(2**63)
 # What `problem` of a row says, in the order of the enum in scan.c.
@@ -52,7 +52,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows of a piece of text, and how many of its bytes are done with; `is_full`: scan the rest of it at once."""
+    """Rows of a piece of text, and how many of its bytes are done with; `is_full`: the rest has rows too."""
 
     rows: "pa.Table"
     consumed: int
@@ -80,19 +80,20 @@ class _Scan(ctypes.Structure):
 
 
 @cache
-def library() -> "ctypes.CDLL | None":
-    """scan.c, compiled for this machine and kept in the cache; None, and one warning, where that fails."""
-    source = SOURCE.read_bytes()
-    place = (
-        cache_path() / "native" / f"scan-{hashlib.sha256(source).hexdigest()[:16]}-{os.uname().machine}.so"
-    )
+def library() -> ctypes.CDLL:
+    """scan.c, compiled for this machine and kept in the cache. Raises LprismError where that fails."""
+    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+    place = cache_path() / "native" / f"scan-{digest}-{os.uname().machine}.so"
     try:
         if not place.exists():
             _compile(place)
         loaded = ctypes.CDLL(str(place))
     except (OSError, subprocess.SubprocessError) as error:
-        warnings.warn(f"traces are read slowly, as scan.c could not be compiled: {error}", stacklevel=2)
-        return None
+        said = getattr(error, "stderr", b"") or b""
+        raise LprismError(
+            f"reading traces needs a C compiler; scan.c could not be compiled into {place.parent}: {error} "
+            f"{said.decode(errors='replace')[-300:]}".strip()
+        ) from error
     loaded.scan.argtypes = [ctypes.POINTER(_Scan), ctypes.c_void_p, ctypes.c_int64, ctypes.c_int]
     loaded.scan.restype = None
     return loaded
@@ -101,7 +102,7 @@ def library() -> "ctypes.CDLL | None":
 def _compile(place: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        raise OSError("there is no C compiler")
+        raise OSError("cc, gcc and clang are not there; on Debian: apt-get install gcc libc6-dev")
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = place.with_name(f"{place.name}.{token_hex(4)}")
     try:
@@ -155,14 +156,10 @@ class _Buffers:
 def scan(text: bytearray, place: Place, *, final: bool, offset: int = 0) -> Chunk:
     """Read what events `text` holds whole, and move `place`; `final` says that no more text will come.
 
-    The rows are columns of TEXTS and NUMBERS, start_ns, duration_ns, args, source_file and source_line of Python
-    functions, and `problem` with `raw_text` of what could not be read. `offset` is where `text` begins in its file.
+    The rows' columns are TEXTS and NUMBERS, start_ns, duration_ns, args, source_file and source_line of Python
+    functions, and `problem` with `raw_text` of what could not be read. `offset` is where `text` begins in all.
     """
     compiled = library()
-    if compiled is None:
-        from tasks.traces.plain_scan import plain_scan
-
-        return plain_scan(text, place, final=final, offset=offset)
     buffers = _Buffers(len(text))
     result = buffers.structure(place)
     held = (ctypes.c_char * len(text)).from_buffer(text)  # while it is, `text` cannot move
@@ -213,7 +210,7 @@ def _table(buffers: _Buffers, result: _Scan, problems: dict[int, tuple[str, str]
 
 
 def python_places(names: "pa.DictionaryArray") -> dict[str, "pa.Array"]:
-    """source_file and source_line of the names that read `path/file.py(123): function`, each name looked at once."""
+    """source_file and source_line of the names that read `path/file.py(123): function`, each looked at once."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

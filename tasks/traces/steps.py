@@ -1,4 +1,4 @@
-"""What SQL makes of a trace's events: Parquet files piece by piece, launches of GPU work, devices, batches."""
+"""What SQL makes of a trace's events: files piece by piece, launches of GPU work, devices, batches."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
