@@ -111,8 +111,9 @@ static int escape(const uint8_t *p, const uint8_t *end, int *size, uint32_t *poi
     if (high < 0) return NOT_JSON;
     if (high < 0xD800 || high > 0xDFFF) return OK;
     if (high > 0xDBFF) return NOT_UTF8;
+    if ((end - p > 5 && p[5] != '\\') || (end - p > 6 && p[6] != 'u')) return NOT_UTF8;
     if (end - p < 11) return NEED_MORE;
-    int low = p[5] == '\\' && p[6] == 'u' ? hex4(p + 7) : -1;
+    int low = hex4(p + 7);
     if (low < 0xDC00 || low > 0xDFFF) return NOT_UTF8;
     *size = 11, *point = 0x10000 + (((uint32_t)high - 0xD800) << 10) + ((uint32_t)low - 0xDC00);
     return OK;
@@ -531,15 +532,13 @@ static void rejected(Scan *s, int problem, int64_t begin, int64_t end) {
     s->problem_rows++;
 }
 
-/* The next event after text that could not be read: an object with a ph, after "}" and ",". Where it begins, or -1. */
+/* The next event after text that could not be read: an object with a ph, after a comma. Where it begins, or -1. */
 static int64_t found_again(Scan *s, const uint8_t *text, int64_t at, int64_t size, int final, int64_t *searched) {
     for (*searched = at; at < size; at++) {
         if (text[at] != '{') continue;
         int64_t before = at - 1;
         while (before >= 0 && (text[before] == ' ' || text[before] == '\n' || text[before] == '\r' || text[before] == '\t')) before--;
         if (before < 0 || text[before] != ',') continue;
-        for (before--; before >= 0 && (text[before] == ' ' || text[before] == '\n' || text[before] == '\r' || text[before] == '\t');) before--;
-        if (before < 0 || text[before] != '}') continue;
         *searched = before;
         Text t = {text + at, text + size, 0};
         int wrong = event(s, &t, s->rows);
@@ -547,7 +546,7 @@ static int64_t found_again(Scan *s, const uint8_t *text, int64_t at, int64_t siz
         if ((wrong == NEED_MORE && !final) || wrong == TOO_MUCH) return -1;
         if (t.at > text + at + 1) at = t.at - text - 1;
     }
-    *searched = final || size < 64 ? size : size - 64; /* the "}," of the next one may stand here */
+    *searched = final || size < 64 ? size : size - 64; /* the comma of the next one may stand here */
     return -1;
 }
 
