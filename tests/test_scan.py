@@ -14,8 +14,8 @@ from tasks.traces.scan import Place, scan
 TEN = b"""[
   {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "pid": 7, "tid": 8, "ts": 4480482052161.664, "dur": 1.5,
    "args": {"External id": 3, "shape": [1, 2]}},
-  {"ph": "X", "cat": "python_function", "name": "a/b.py(12): f", "pid": 7, "tid": "main", "ts": "10", "dur": "0.001",
-   "args": {"Python id": 5, "Python parent id": null}},
+  {"ph": "X", "cat": "python_function", "name": "a/b.py(12): f", "pid": 7, "tid": "main", "ts": "10",
+   "dur": "0.001", "args": {"Python id": 5, "Python parent id": null}},
   {"ph": "X", "cat": "kernel", "name": "k<\\u00e9>", "pid": 0, "tid": 7, "ts": 1e3, "dur": 12e-1,
    "args": {"device": 0, "stream": 7, "correlation": 99}},
   {"ph": "f", "id": 99, "bp": "e", "s": "g", "pid": 0, "tid": 7, "ts": 1790857026123456.7894},
@@ -136,10 +136,10 @@ def nanoseconds(value: Decimal | None) -> int | None:
 def test_it_reads_what_json_reads(
     events: list[dict[str, Any]],
     indent: int | None,
-    ascii_only: bool,
-    cuts: list[int],  # noqa: FBT001 - see above
+    ascii_only: bool,  # noqa: FBT001 - see above
+    cuts: list[int],
 ) -> None:
-    """Any events, written in any way and read in any pieces: the values that Python's json finds, times exact."""
+    """Any events, written in any way, read in any pieces: the values that Python's json finds."""
     rows = scanned(written(events, indent, ascii_only), cuts)
     assert [row["problem"] for row in rows] == [None] * len(events)
     for event, row in zip(events, rows, strict=True):
@@ -169,7 +169,7 @@ def test_it_reads_what_json_reads(
 def test_damage_costs_the_same_however_it_is_cut(
     events: list[dict[str, Any]], damage: list[tuple[int, int, bytes]], cuts: list[int]
 ) -> None:
-    """Bytes put in, taken out or changed: the same rows in pieces as in one, each with values or with a reason."""
+    """Bytes put in, taken out or changed: the same rows in pieces as in one."""
     text = bytearray(written(events, None, ascii_only=False))
     for at, size, put in damage:
         text[1 + at % len(text) : 1 + at % len(text) + size] = put

@@ -10,10 +10,10 @@ SELECT
         COALESCE(
             raw_text,
             CAST(
-                {
+                TO_JSON({
                     ph: phase, cat: category, name: name, pid: process, tid: thread, ts_ns: start_ns,
                     dur_ns: duration_ns, args: args
-                } AS JSON
+                }) AS VARCHAR
             )
         ),
         2000

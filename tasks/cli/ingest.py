@@ -35,7 +35,7 @@ def ingest(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Read traces, logs, tables and bundles into the lake and publish the warehouse; what is there is skipped.
+    """Read traces, logs, tables and bundles into the lake and publish the warehouse; what is there stays.
 
     One that cannot be read is named on standard error, and the rest goes on (exit code 1 at the end).
     """
@@ -76,7 +76,7 @@ def _found(paths: list[Path]) -> "list[Found]":
 
 
 def _expanded(path: Path) -> list[Path]:
-    """The paths that a pattern stands for, which the shell has not expanded; a path that is there is itself."""
+    """The paths that a pattern stands for, if the shell has not expanded it."""
     if path.exists() or path.is_symlink() or not set("*?[") & set(str(path)):
         return [path]
     root, pattern = Path(path.anchor), str(path.relative_to(path.anchor))

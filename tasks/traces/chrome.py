@@ -1,8 +1,8 @@
-"""Chrome / Kineto trace JSON: an object with `traceEvents` or a bare array, plain or gzip, its end cut off or not.
+"""Chrome / Kineto trace JSON: an object with `traceEvents` or a bare array, plain or gzip, cut off or not.
 
-The text is read once and in pieces, whatever its size: one thread gunzips, one reads events (scan.py), the others
-type them by SQL and write Parquet. Times are ns since 1970: `baseTimeNanoseconds` is added; where it stands after
-the events these are read a second time. The format is that of torch.profiler and of Chrome's trace viewer.
+The text is read once and in pieces, whatever its size: one thread gunzips, one reads events (scan.py), others
+type them by SQL and write Parquet. Times are ns since 1970: `baseTimeNanoseconds` is added; where it stands
+after the events these are read a second time. The format is torch.profiler's and Chrome's trace viewer's.
 """
 
 import json

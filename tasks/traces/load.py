@@ -7,8 +7,8 @@ A format is a module of this package with
     sources(path)                 the runs that it holds
     fill(con, source, folder)     one run into the tables of `con`
 
-`fill` finds every table of the lake empty in `con`, and in `runs` the one row of its run. It inserts rows, and
-one row of `files` for each of `source.files`. A table too large for memory it writes by itself, as
+`fill` finds every table of the lake empty in `con`, and in `runs` the one row of its run. It inserts rows,
+and one row of `files` for each of `source.files`. A table too large for memory it writes by itself, as
 <folder>/<table>-<n>.parquet.
 """
 
@@ -147,7 +147,7 @@ def _digest(source: Source) -> str:
     """What a load is made from: its files, and how they are converted."""
     digest = hashlib.sha256()
     for file in source.files:
-        digest.update(f"{file.name} {file.sha256}\n".encode())
+        digest.update(file.sha256.encode())
     for folder in ("convert", "tables"):
         for name in sql_names(folder):
             digest.update(sql_text(f"{folder}/{name}").encode())

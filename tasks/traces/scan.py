@@ -156,8 +156,8 @@ class _Buffers:
 def scan(text: bytearray, place: Place, *, final: bool, offset: int = 0) -> Chunk:
     """Read what events `text` holds whole, and move `place`; `final` says that no more text will come.
 
-    The rows' columns are TEXTS and NUMBERS, start_ns, duration_ns, args, source_file and source_line of Python
-    functions, and `problem` with `raw_text` of what could not be read. `offset` is where `text` begins in all.
+    The rows' columns are TEXTS and NUMBERS, start_ns, duration_ns, args, source_file and source_line of
+    Python functions, and `problem` with `raw_text` of what could not be read. `offset` is where it begins.
     """
     compiled = library()
     buffers = _Buffers(len(text))
@@ -210,7 +210,7 @@ def _table(buffers: _Buffers, result: _Scan, problems: dict[int, tuple[str, str]
 
 
 def python_places(names: "pa.DictionaryArray") -> dict[str, "pa.Array"]:
-    """source_file and source_line of the names that read `path/file.py(123): function`, each looked at once."""
+    """source_file and source_line of the names that read `path/file.py(123): f`, each looked at once."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
