@@ -3,7 +3,7 @@
     python -m tests.bench [TRACE] [--rounds N]
 
 Every round runs every program in turn, each in a process of its own: a trace (by default the recorded one of
-2.5 million events, where it is at hand) to Parquet by us, and the same bytes merely loaded by others; a bundle
+2.5 million events, where it is at hand) to Parquet by us, and the same bytes only loaded by others; a bundle
 of 200,000 batch lines by us, and parsed by the standard library. Prints medians and ranges of wall time, CPU
 time and peak memory of all processes; imports and the start of Python are in them.
 """
