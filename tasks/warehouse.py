@@ -5,7 +5,7 @@ lake and puts it in the old one's place, so an open reader keeps its snapshot an
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,11 +135,15 @@ def relation(
     Raises:
         LprismError: a parameter is missing or extra.
     """
+    return con.sql(_written(name, values))
+
+
+def _written(name: str, values: Mapping[str, Sequence[str]]) -> str:
     code = "\n".join(line for line in sql_text(name).splitlines() if not line.startswith("--"))
     if (named := set(_PARAMETER.findall(code))) != values.keys():
         raise LprismError(f"sql {name}: it names the parameters {sorted(named)}, not {sorted(values)}")
-    written = {key: "[" + ", ".join(map(literal, texts)) + "]" for key, texts in values.items()}
-    return con.sql(_PARAMETER.sub(lambda found: written[found[1]], code))
+    lists = {key: "[" + ", ".join(map(literal, texts)) + "]" for key, texts in values.items()}
+    return _PARAMETER.sub(lambda found: lists[found[1]], code)
 
 
 def open_published(home: Path) -> "duckdb.DuckDBPyConnection":
@@ -160,7 +164,8 @@ def open_published(home: Path) -> "duckdb.DuckDBPyConnection":
         con.execute(f"ATTACH {literal(str(path))} AS warehouse (READ_ONLY)")
         con.execute("USE warehouse")
         lake = str(home.absolute() / "lake")
-        execute(con, "publish/allow_folder", folders=[lake, as_glob(lake)])
+        # Written in: for a parameter DuckDB would import pandas, and that takes longer than most questions.
+        con.execute(_written("publish/allow_folder", {"folders": [lake, as_glob(lake)]}))
         execute(con, "publish/lock")
     return con
 
