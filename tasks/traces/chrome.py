@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from tasks.settings import LprismError
-from tasks.traces import steps
+from tasks.traces import profiler_config, steps
 from tasks.traces.foreign import source_of
-from tasks.traces.load import Source
+from tasks.traces.load import InputFile, Source
 from tasks.traces.scan import Place, rejected_row, rejection, scan
 from tasks.traces.text import RAW_TEXT, gzip_error, open_text
 from tasks.warehouse import execute
@@ -60,13 +60,16 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def sources(path: Path) -> list[Source]:
-    """The one run of a trace, named as the file without its endings."""
-    return [source_of(path, engine="trace")]
+    """The one run of a trace, named as the file without its endings; the published profiler's has two."""
+    source, config = source_of(path), path.with_name(profiler_config.FILE_NAME)
+    if config.is_file() and not config.is_symlink():
+        source = replace(source, files=(*source.files, InputFile(config, config.name)))
+    return [source]
 
 
 def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None:
     """Events, counters and batches of a trace. Raises LprismError naming the file and the byte."""
-    (file,) = source.files
+    file, *configs = source.files
     trace = Trace(file.path)
     rows_in = _convert(con, trace, file.name, folder, None)
     if trace.base_ns() != trace.added_ns:
@@ -81,6 +84,9 @@ def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None
         con, "convert/foreign_file", name=file.name, format=NAME, size_bytes=file.size_bytes,
         sha256=file.sha256, rows_in=rows_in, rows_kept=kept, head=json.dumps(about),
     )  # fmt: skip
+    for config in configs:
+        steps.show_events(con, folder)
+        profiler_config.add_batches(con, config.path, config.name)
 
 
 def _convert(

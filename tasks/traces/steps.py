@@ -1,5 +1,6 @@
 """What SQL makes of a trace's events: files piece by piece, launches of GPU work, devices, batches."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+MOST_RANKS = 1 << 20
 FILLED = ("events", "counters", "quarantine")
 
 
@@ -40,8 +42,28 @@ def discard(con: "duckdb.DuckDBPyConnection", folder: Path) -> None:
 
 
 def finish(con: "duckdb.DuckDBPyConnection", folder: Path, head: dict[str, Any]) -> None:
-    """What can be told only when every event has been read."""
-    del head
+    """What can be told only when every event has been read: launches, devices, steps, the engine."""
     if len(con.table("events")):
         path = folder / f"events-{len(written(folder)):06}.parquet"
         execute(con, "convert/trace_launched", paths=written(folder), path=str(path))
+    execute(con, "convert/trace_devices", devices=json.dumps(head.get("deviceProperties")))
+    if paths := written(folder):
+        execute(con, "convert/step_labels", paths=paths)
+        execute(con, "convert/step_calls", paths=paths)
+        execute(con, "convert/step_batches", paths=paths, rank=_rank(head))
+        version = head.get("vllm_version")
+        execute(con, "convert/trace_engine", vllm_version=None if version is None else str(version)[:80])
+
+
+def show_events(con: "duckdb.DuckDBPyConnection", folder: Path) -> None:
+    """Make `events` what has been written, for SQL that reads it by that name."""
+    if paths := written(folder):
+        execute(con, "convert/trace_events_written")
+        con.read_parquet(paths).create_view("events")
+
+
+def _rank(head: dict[str, Any]) -> int | None:
+    """The rank of the process that was recorded; None where the trace does not tell."""
+    about = head.get("distributedInfo")
+    rank = about.get("rank") if isinstance(about, dict) else None
+    return rank if isinstance(rank, int) and 0 <= rank < MOST_RANKS else None
