@@ -202,7 +202,7 @@ def test_recorded_traces_are_what_python_reads(path: Path, tmp_path: Path) -> No
     shutil.copy(path, tmp_path / path.name)
     wanted = [
         (event["ph"], event.get("name"), event.get("cat"), text(event.get("pid")), text(event.get("tid")),
-         None if "ts" not in event else exact(event["ts"]) + base, exact(event.get("dur")))
+         None if "ts" not in event else int(exact(event["ts"]) or 0) + base, exact(event.get("dur")))
         for event in whole["traceEvents"]
     ]  # fmt: skip
     with read(tmp_path / path.name) as con:

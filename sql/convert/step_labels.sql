@@ -2,8 +2,8 @@
 -- Grain: (process, start_ns). Reads: the files written. Params: $paths.
 -- vLLM writes execute_context_{requests}({tokens})_generation_{requests}({tokens}), or in detail
 -- execute_{tokens}_context_{n}(sq..sk..sqsq..sqsk..)_generation_{n}(...), sq query tokens and sk tokens in the cache;
--- SGLang step[EXTEND bs=15 toks=15360], in detail with c_sk= and g_sk=. Where both stand nested it is one step: step[..] is the
--- batch, the one around it has the counts. GPU copies of labels (gpu_user_annotation) are no further steps.
+-- SGLang step[EXTEND bs=15 toks=15360], in detail with c_sk= and g_sk=. Where both stand nested it is one step: step[..]
+-- is the batch, the one around it has the counts. GPU copies of labels (gpu_user_annotation) are no further steps.
 CREATE OR REPLACE TEMP TABLE steps AS
 WITH
 labels AS (
@@ -21,7 +21,7 @@ labels AS (
         ) AS plain,
         REGEXP_EXTRACT(
             name,
-            '^execute_\d+_context_(\d+)\(sq(\d+)sk(\d+)sqsq\d+sqsk\d+\)_generation_(\d+)\(sq(\d+)sk(\d+)sqsq\d+sqsk\d+\)$',
+            '^execute_\d+_context_(\d+)\(sq(\d+)sk(\d+)sq[sqk\d]*\)_generation_(\d+)\(sq(\d+)sk(\d+)sq[sqk\d]*\)$',
             ['c', 'c_sq', 'c_sk', 'g', 'g_sq', 'g_sk']
         ) AS detailed
     FROM READ_PARQUET($paths)
@@ -82,8 +82,11 @@ SELECT
     COALESCE(a.context_tokens, k.context_tokens, CASE k.step_mode WHEN 'EXTEND' THEN k.toks WHEN 'DECODE' THEN 0 END)
         AS context_tokens,
     COALESCE(a.generation_requests, k.generation_requests) AS generation_requests,
-    COALESCE(a.generation_tokens, k.generation_tokens, CASE k.step_mode WHEN 'DECODE' THEN k.step_size WHEN 'EXTEND' THEN 0 END)
-        AS generation_tokens,
+    COALESCE(
+        a.generation_tokens,
+        k.generation_tokens,
+        CASE k.step_mode WHEN 'DECODE' THEN k.step_size WHEN 'EXTEND' THEN 0 END
+    ) AS generation_tokens,
     COALESCE(k.step_size, k.context_requests + k.generation_requests) AS batch_size,
     CASE
         WHEN k.step_mode = 'EXTEND' THEN 'prefill'
