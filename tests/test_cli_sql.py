@@ -140,7 +140,10 @@ def test_a_question_that_runs_long_can_be_broken_off(options: list[str], home: P
     ) as process:
         time.sleep(3)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        try:
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert (process.returncode, said) == (130, "lprism: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 
