@@ -3,7 +3,8 @@
 -- vLLM writes execute_context_{requests}({tokens})_generation_{requests}({tokens}), or in detail
 -- execute_{tokens}_context_{n}(sq..sk..sqsq..sqsk..)_generation_{n}(...), sq query tokens and sk tokens in the cache;
 -- SGLang step[EXTEND bs=15 toks=15360], in detail with c_sk= and g_sk=. Where both stand nested it is one step:
--- step[..] is the batch, the one around it has the counts. GPU copies of labels (gpu_user_annotation) are no further steps.
+-- step[..] is the batch, the one around it has the counts. GPU copies of labels (gpu_user_annotation) are no further
+-- steps.
 CREATE OR REPLACE TEMP TABLE steps AS
 WITH
 labels AS (
