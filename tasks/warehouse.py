@@ -77,12 +77,16 @@ def execute(
     return con
 
 
-def memory_connection(spill: Path | None = None) -> "duckdb.DuckDBPyConnection":
-    """An empty in-memory database that takes no Python variable for a table."""
+def memory_connection(spill: Path | None = None, memory: str = "") -> "duckdb.DuckDBPyConnection":
+    """An empty in-memory database that takes no Python variable for a table.
+
+    What does not fit into `memory` (such as 600MB; by default most of the machine's) goes into `spill`.
+    """
     import duckdb
 
     # Without a folder of ours DuckDB would spill into one that it makes in the working directory.
-    con = duckdb.connect(config={"python_enable_replacements": False, "temp_directory": str(spill or "")})
+    config = {"python_enable_replacements": False, "temp_directory": str(spill or "")}
+    con = duckdb.connect(config=config | ({"memory_limit": memory} if memory else {}))
     return execute(con, "quiet")
 
 

@@ -27,6 +27,7 @@ from tasks.warehouse import create_table, execute, memory_connection, sql_names,
 if TYPE_CHECKING:
     import duckdb
 
+MEMORY = "500MB"  # of DuckDB's, whatever the size of the file; the rest of the process takes as much again
 FOREIGN = "ingested"  # the campaign of what was not recorded by a campaign of ours
 
 
@@ -90,7 +91,7 @@ def load(home: Path, form: Format, source: Source, campaign: str = "") -> Ingest
         digest = _digest(source)
         if loaded := _loaded(home, source, digest):
             return loaded
-        with memory_connection(folder / "spill") as con:
+        with memory_connection(folder / "spill", MEMORY) as con:
             _prepare(con, source)
             form.fill(con, source, folder)
             _check_accounts(con, source)
