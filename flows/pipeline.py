@@ -17,14 +17,20 @@ from tasks.spec import CampaignSpec
 
 @flow(name="pipeline")
 def pipeline(spec: CampaignSpec, home: str | None = None, instance: str | None = None) -> str:
-    """Run a campaign and turn it into named causes; returns the campaign instance's name."""
+    """Run a campaign and turn it into named causes; returns the campaign instance's name.
+
+    Bundles that cannot be read are left out, and in the end it fails for them: no night is lost for a file.
+    """
     folder = str(home_path(home))
     name = instance or new_instance(spec.name)
     campaign(spec, folder, name)
-    ingest(folder, name)
-    validate(folder, name)
-    train(folder, name, spec.seed)
-    diagnose(folder, name)
+    loaded = ingest(folder, name, return_state=True)
+    try:
+        validate(folder, name)
+        train(folder, name, spec.seed)
+        diagnose(folder, name)
+    finally:
+        loaded.result()
     return name
 
 

@@ -1,12 +1,17 @@
 """The steps of the ingest flow."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from prefect import task
+from prefect import State, task
 
 from tasks.lake_tables import publish
 from tasks.progress import Progress, say
+from tasks.settings import LprismError
 from tasks.traces.bundle import bundles_of, ingest_bundle, ingest_campaign
+
+MOST_NAMED = 5
 
 
 @task(name="find bundles")
@@ -33,3 +38,15 @@ def publish_warehouse(home: str) -> Path:
     """Replace the published file by one made from the lake."""
     say(Progress("publish", expected_s=1.0))
     return publish(Path(home))
+
+
+def raise_on_unread(campaign: str, loads: Sequence[State[Any]]) -> None:
+    """Raise LprismError with what the loads said that failed. No task: these take no failed states."""
+    problems = [one.result(raise_on_failure=False) for one in loads if not one.is_completed()]
+    if problems:
+        named = [" ".join(str(problem).split()) for problem in problems[:MOST_NAMED]]
+        more = [f"and {len(problems) - MOST_NAMED} more"] if len(problems) > MOST_NAMED else []
+        raise LprismError(
+            f"campaign {campaign}: {len(problems)} of {len(loads)} could not be read, the others are in the "
+            f"warehouse: {'; '.join(named + more)}"
+        )

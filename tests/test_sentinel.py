@@ -35,6 +35,7 @@ from tasks.sentinel.limits import (
 from tasks.sentinel.model import LatencyModel, fit
 from tasks.sentinel.registry import Registered, train_campaign
 from tasks.settings import LprismError
+from tasks.warehouse import create_table
 
 CONFIGURATION = ("e" * 16, "tiny", "a CPU")
 ROWS = 900
@@ -370,6 +371,7 @@ def test_batch_features() -> None:
     with duckdb.connect() as con:
         con.register("runs", runs)
         con.register("batches", batches)
+        create_table(con, "excluded_batches")
         rows = batch_features(con, "c")
         assert batch_features(con, "another").empty
     shown = rows[["batch_index", "attention_work", "forward_mode_code", "previous_batch_size"]]

@@ -1,4 +1,4 @@
--- One row per window of a complete run in which not one batch ran.
+-- One row per window of a complete run of ours in which not one batch ran.
 -- Grain: (run_id, run_window). Reads: runs, batches. Params: none.
 WITH
 windows (run_window) AS (
@@ -9,4 +9,4 @@ SELECT r.run_id, w.run_window
 FROM runs AS r
 CROSS JOIN windows AS w
 ANTI JOIN batches AS b ON b.run_id = r.run_id AND b.run_window = w.run_window
-WHERE r.status = 'complete';
+WHERE r.status = 'complete' AND r.bundle IS NOT NULL;

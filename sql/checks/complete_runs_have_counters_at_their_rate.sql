@@ -1,4 +1,4 @@
--- One row per complete run whose sampler was not within 20 % of 10 samples a second while recording.
+-- One row per complete run of ours whose sampler was not within 20 % of 10 samples a second while recording.
 -- Grain: (run_id). Reads: runs, counters. Params: none.
 -- host_cpu_usage is in every sample; a sample counts where its interval ends.
 WITH
@@ -10,7 +10,7 @@ rates AS (
     LEFT JOIN counters AS c ON c.run_id = r.run_id
         AND c.counter_name = 'host_cpu_usage'
         AND c.start_ns + c.duration_ns BETWEEN r.recording_start_ns AND r.recording_stop_ns
-    WHERE r.status = 'complete'
+    WHERE r.status = 'complete' AND r.bundle IS NOT NULL
     GROUP BY r.run_id, r.recording_start_ns, r.recording_stop_ns
 )
 

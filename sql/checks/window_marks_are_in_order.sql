@@ -1,4 +1,4 @@
--- One row per run whose marks are not in the order in which a run goes, or of a complete run that lacks one.
+-- One row per run of ours whose marks are not in the order in which a run goes, or that is complete and lacks one.
 -- Grain: (run_id). Reads: runs. Params: none.
 -- fault_apply and fault_revert are there when a fault is injected, and only then.
 WITH
@@ -13,6 +13,7 @@ ordered AS (
             LAMBDA mark: mark IS NOT NULL
         ) AS marks
     FROM runs
+    WHERE bundle IS NOT NULL
 )
 
 SELECT run_id, marks

@@ -1,6 +1,8 @@
 -- One row per recorded batch that did work, with what its workload lets a model know before the batch ends.
--- Grain: (run_id, batch_index). Reads: batches, runs. Params: $campaign.
--- Empty steps (batch_size 0) are set aside, but count as the neighbour of the step after them.
+-- Grain: (run_id, batch_index). Reads: batches, runs, excluded_batches.
+-- Params: $campaign.
+-- Empty steps (batch_size 0), and batches that break a check of policy quarantine (excluded_batches), are set aside,
+-- but count as the neighbour of the step after them.
 -- Only rows inside the recording (run_window not NULL) are kept. A neighbour is the previous step of the same rank;
 -- no neighbour's time is used, so that a slow step never excuses the one after it.
 -- attention_work stands for the sum over requests of new * kv tokens; lengths per request are not in the table, so it
@@ -55,6 +57,7 @@ FROM neighbours AS b
 INNER JOIN runs AS r USING (run_id)
 LEFT JOIN mode_codes AS c ON c.forward_mode = b.forward_mode
 LEFT JOIN mode_codes AS p ON p.forward_mode = b.previous_forward_mode
+ANTI JOIN excluded_batches AS x ON x.run_id = b.run_id AND x.batch_index = b.batch_index
 WHERE r.campaign = $campaign
   AND b.batch_size > 0
   AND b.duration_ns > 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasks.cli import options
-from tasks.cli.output import busy, print_table
+from tasks.cli.output import busy, print_json, print_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,15 +22,24 @@ def add_to(app: typer.Typer) -> None:
         app.command(name, epilog=f"Example: lprism {name} --campaign demo-20261123T014500")(command)
 
 
-def validate(campaign: options.Campaign, *, home: options.Home = None) -> None:
-    """Check a campaign's rows, and name every promise that they break (exit code 1 if one must hold)."""
+def validate(campaign: options.Campaign, *, home: options.Home = None, as_json: options.Json = False) -> None:
+    """Check a campaign's rows, and name every promise that they break (exit code 1 if one must hold).
+
+    Any campaign in the lake: one of ours, or the recordings of others under the name that they got.
+    """
     chosen = options.home_of(home, campaign)
+    from tasks.quality.report import COLUMNS, table
     from tasks.quality.suites import raise_on_failure
     from tasks.quality.suites import validate as judged
 
     outcome = _published(chosen, campaign, "checking", lambda: judged(chosen, campaign))
+    if as_json:
+        print_json(asdict(outcome))
+    else:
+        print_table(COLUMNS, table(outcome))
     raise_on_failure(outcome)
-    typer.echo(f"{campaign}: every check that must hold does")
+    if not as_json:
+        typer.echo(f"{campaign}: every check that must hold does")
 
 
 def train(

@@ -1,55 +1,32 @@
 """Judges a campaign before anything is learned from it: the checks of sql/checks, by Great Expectations.
 
-Each check gives the rows that break its sentence. They are counted into one frame, a row per run and check,
-and Great Expectations judges that frame: whole tables never leave DuckDB, and it cannot read DuckDB itself.
+It cannot read DuckDB, and whole tables must not leave that: the frame of tasks/quality/summary.py is judged.
 """
 
+import json
+import math
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.lake import write_frame
 from tasks.lake_tables import lake_connection
+from tasks.quality.checks import CHECKS, Policy, Suite, of_suite
+from tasks.quality.summary import SAMPLE_ROWS, Summary, summarize
 from tasks.settings import LprismError, pin_telemetry_off
-from tasks.warehouse import execute, sql_names, told
+from tasks.warehouse import told
 
 if TYPE_CHECKING:
-    import duckdb
     import pandas as pd
 
-SUITE = "campaign"
 MOST_SUBJECTS = 10
+LONGEST_TEXT = 200  # of a sample: what others recorded may be of any length
 ROW_COUNT = "every_run_was_judged_by_every_check"
-
-Policy = Literal["fail", "warn"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """When it is broken, `fail` stops the pipeline and `warn` only tells; it `judges` these rows."""
-
-    policy: Policy
-    judges: Literal["runs", "files", "batches", "counters"]
-
-
-CHECKS = {
-    "batches_have_positive_duration": Check("fail", "batches"),
-    "batches_of_one_process_do_not_overlap": Check("fail", "batches"),
-    "clocks_agree_to_a_millisecond": Check("warn", "runs"),  # effects are held against what they differ by
-    "complete_runs_have_batches_in_every_window": Check("fail", "runs"),
-    "complete_runs_have_counters_at_their_rate": Check("warn", "runs"),  # a busy host samples late
-    "counters_are_finite": Check("fail", "counters"),
-    "faults_were_proved_and_undone": Check("fail", "runs"),
-    "file_rows_add_up": Check("fail", "files"),
-    "no_line_is_in_quarantine": Check("warn", "files"),  # a killed recorder leaves a torn last line
-    "run_ids_are_unique": Check("fail", "runs"),
-    "tokens_are_not_negative": Check("fail", "batches"),
-    "window_marks_are_in_order": Check("fail", "runs"),
-}
 
 
 @dataclass(frozen=True)
@@ -57,19 +34,24 @@ class Result:
     """One row of `validation_results`."""
 
     campaign: str
-    suite: str
+    suite: Suite | Literal["summary"]
     expectation: str
     subject: str
     success: bool
     policy: Policy
     observed: str
     expected: str
+    offending: int
+    total: int
+    min_value: float | None
+    max_value: float | None
+    sample: str | None
     checked_ns: int
 
 
 @dataclass(frozen=True)
 class ValidationOutcome:
-    """What came of a suite; `success` is that every check of every policy holds."""
+    """What came of the suites; `success` is that every check of every policy holds."""
 
     campaign: str
     success: bool
@@ -77,7 +59,7 @@ class ValidationOutcome:
 
 
 def validate(home: Path, campaign: str) -> ValidationOutcome:
-    """Run every check on a campaign's runs in the lake and write `validation_results`.
+    """Run every check on a campaign's runs in the lake; write `excluded_batches` and `validation_results`.
 
     Raises:
         LprismError: the campaign has no run in the lake.
@@ -85,10 +67,11 @@ def validate(home: Path, campaign: str) -> ValidationOutcome:
     import pandas as pd
 
     with lake_connection(home, campaign) as con, told("a check could not run"):
-        frame = summary(con)
-    if frame.empty:
-        raise LprismError(f"campaign {campaign} has no run in the lake; run: lprism ingest BUNDLES")
-    results = judge(frame, campaign)
+        found = summarize(con)
+    if not found.runs:
+        raise LprismError(f"campaign {campaign} has no run in the lake; run: lprism ingest PATH")
+    results = judge(found, campaign)
+    write_frame(home, "excluded_batches", campaign, "all", found.excluded)
     write_frame(home, "validation_results", campaign, "all", pd.DataFrame([asdict(one) for one in results]))
     return ValidationOutcome(campaign, all(one.success for one in results), results)
 
@@ -101,42 +84,46 @@ def raise_on_failure(outcome: ValidationOutcome) -> None:
         raise LprismError(f"campaign {outcome.campaign} must not be learned from: {told}")
 
 
-def summary(con: "duckdb.DuckDBPyConnection") -> "pd.DataFrame":
-    """One row per run and check: run_id, check, offending (rows that break it), total (rows it looked at)."""
-    import pandas as pd
-
-    execute(con, "views/v_run_rows")
-    rows = con.table("v_run_rows").df()
-    totals = rows.pivot_table(index="run_id", columns="table_name", values="row_count", aggfunc="sum")
-    parts = []
-    for name in sql_names("checks"):
-        offending = execute(con, f"checks/{name}").df()["run_id"].value_counts()
-        total = totals[CHECKS[name].judges] if len(totals) else totals.sum(axis=1)
-        part = pd.DataFrame({"total": total.astype("int64"), "check": name})
-        parts.append(part.assign(offending=offending.reindex(part.index, fill_value=0)).reset_index())
-    return pd.concat(parts, ignore_index=True)[["run_id", "check", "offending", "total"]]
-
-
-def judge(frame: "pd.DataFrame", campaign: str) -> tuple[Result, ...]:
-    """Hand a frame of `summary` to Great Expectations, one expectation a check and one for its rows."""
-    runs, now = frame["run_id"].nunique(), time.time_ns()
-    results = []
-    for outcome in _outcomes(frame, runs * len(CHECKS)):
-        name, found = outcome.expectation_config.meta["sentence"], outcome.result
-        policy: Policy = "fail" if name == ROW_COUNT else CHECKS[name].policy
-        if name == ROW_COUNT:
-            subject, expected = "all", f"{runs * len(CHECKS)} rows"
-            observed = f"{found['observed_value']} rows"
-        else:
-            rows = frame[frame["check"] == name]
-            broken = [str(entry["run_id"]) for entry in found["unexpected_index_list"]]
-            subject, expected = _subject(broken), "0 rows break it"
-            observed = (
-                f"{rows['offending'].sum()} of {rows['total'].sum()} {CHECKS[name].judges} in {runs} runs"
-            )
-        success = bool(outcome.success)
-        results.append(Result(campaign, SUITE, name, subject, success, policy, observed, expected, now))
+def judge(found: Summary, campaign: str) -> tuple[Result, ...]:
+    """Hand the frame to Great Expectations: one expectation for its rows, and one a check of each suite."""
+    now = time.time_ns()
+    first, *others = _outcomes(found)
+    results = [_of_rows(first, found, campaign, now)]
+    for outcome in others:
+        meta = outcome.expectation_config.meta
+        frame = found.frame
+        rows = frame[(frame["suite"] == meta["suite"]) & (frame["expectation"] == meta["check"])]
+        results.append(_of_check(outcome, rows, campaign, now))
     return tuple(results)
+
+
+def _of_rows(outcome: Any, found: Summary, campaign: str, now: int) -> Result:  # noqa: ANN401 - a type of Great Expectations
+    there = int(outcome.result["observed_value"])
+    return Result(
+        campaign, "summary", ROW_COUNT, "all", bool(outcome.success), "fail", f"{there} rows",
+        f"{found.rows} rows", abs(there - found.rows), there, None, None, None, now,
+    )  # fmt: skip
+
+
+def _of_check(outcome: Any, rows: "pd.DataFrame", campaign: str, now: int) -> Result:  # noqa: ANN401 - the same
+    """The row of a check; `rows` are its own in the frame."""
+    suite, name = outcome.expectation_config.meta["suite"], outcome.expectation_config.meta["check"]
+    broken = [str(entry["run_id"]) for entry in outcome.result["unexpected_index_list"]]
+    low, high = (
+        None if math.isnan(one) else float(one) for one in (rows["min_value"].min(), rows["max_value"].max())
+    )
+    return Result(
+        campaign, suite, name, _subject(broken), bool(outcome.success), of_suite(suite)[name],
+        _observed(name, rows, low, high), "0 rows break it", int(rows["offending"].sum()),
+        int(rows["total"].sum()), low, high, _sample(rows), now,
+    )  # fmt: skip
+
+
+def _observed(name: str, rows: "pd.DataFrame", low: float | None, high: float | None) -> str:
+    total, offending, table = int(rows["total"].sum()), int(rows["offending"].sum()), CHECKS[name].judges
+    where = f"{table} in {len(rows)} run{'s' if len(rows) > 1 else ''}"
+    spread = f", {CHECKS[name].value} {low:g} to {high:g}" if low is not None and high is not None else ""
+    return f"{offending} of {total} {where}{spread}" if total or offending else f"no {where}"
 
 
 def _subject(runs: list[str]) -> str:
@@ -144,8 +131,29 @@ def _subject(runs: list[str]) -> str:
     return ", ".join(runs[:MOST_SUBJECTS] + more) or "all"
 
 
-def _outcomes(frame: "pd.DataFrame", rows: int) -> list[Any]:
-    """What Great Expectations says of each expectation, in the order of the suite."""
+def _sample(rows: "pd.DataFrame") -> str | None:
+    """The first few offending rows of the runs together, each with its run."""
+    found = rows.dropna(subset=["sample"])
+    samples = (
+        [{"run_id": run, **row} for row in json.loads(text)]
+        for run, text in zip(found["run_id"], found["sample"], strict=True)
+    )
+    few = [
+        {name: _short(value) for name, value in row.items()}
+        for row in islice(chain.from_iterable(samples), SAMPLE_ROWS)
+    ]
+    return json.dumps(few) if few else None
+
+
+def _short(value: object) -> object:
+    """A value that is valid JSON and not long."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value[:LONGEST_TEXT] if isinstance(value, str) else value
+
+
+def _outcomes(found: Summary) -> list[Any]:
+    """What Great Expectations says of each expectation, in the order of the suites."""
     with _great_expectations() as gx:
         from great_expectations.expectations.row_conditions import Column
 
@@ -153,19 +161,18 @@ def _outcomes(frame: "pd.DataFrame", rows: int) -> list[Any]:
         context.variables.progress_bars = {"globally": False}
         expect = gx.expectations
         # An empty or short frame would pass every other expectation.
-        suite = gx.ExpectationSuite(SUITE)
-        suite.add_expectation(expect.ExpectTableRowCountToEqual(value=rows, meta={"sentence": ROW_COUNT}))
-        for name in CHECKS:
+        suite = gx.ExpectationSuite("validation")
+        suite.add_expectation(expect.ExpectTableRowCountToEqual(value=found.rows))
+        for name, check in ((one, check) for one in found.runs for check in of_suite(one)):
             suite.add_expectation(
                 expect.ExpectColumnValuesToBeBetween(
-                    column="offending", min_value=0, max_value=0, row_condition=Column("check") == name,
-                    meta={"sentence": name},
+                    column="offending", min_value=0, max_value=0,
+                    row_condition=(Column("suite") == name) & (Column("expectation") == check),
+                    meta={"suite": name, "check": check},
                 )
             )  # fmt: skip
-        asset = context.data_sources.add_pandas(SUITE).add_dataframe_asset("summary")
-        batch = asset.add_batch_definition_whole_dataframe("all").get_batch(
-            {"dataframe": frame.reset_index(drop=True)}
-        )
+        asset = context.data_sources.add_pandas("summary").add_dataframe_asset("summary")
+        batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": found.frame})
         told = {"result_format": "COMPLETE", "unexpected_index_column_names": ["run_id"]}
         return list(batch.validate(suite, result_format=told).results)
 
