@@ -224,6 +224,17 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - JSON
     return json.loads(json.dumps(value, default=float)) if value is not None else None
 
 
+def test_a_launch_is_the_first_call_into_the_driver(tmp_path: Path) -> None:
+    """Neither another event with the same correlation before it, nor a call after it."""
+    calls = (("overhead", 1), ("cuda_runtime", 2), ("cuda_driver", 3), ("kernel", 4))
+    events = ",".join(
+        json.dumps({"ph": "X", "cat": cat, "name": "n", "ts": ts, "dur": 1, "args": {"correlation": 5}})
+        for cat, ts in calls
+    )
+    with trace(tmp_path / "t.json", f"[{events}]") as con:
+        assert rows(con, "all_events", "launch_index", order="event_index")[-1] == (1,)
+
+
 @pytest.mark.skipif(not RECORDED, reason="the recorded traces are not at hand")
 def test_kernels_are_linked_to_their_launches(tmp_path: Path) -> None:
     """Every kernel of the H100 trace has its launch, though a quarter of its flows lack their start."""
