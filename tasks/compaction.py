@@ -98,7 +98,7 @@ def _made(home: Path, holding: Held, folder: Path) -> Compacted:
     runs, rows = _runs_and_rows(holding)
     generation = _next_generation(home, holding)
     files = {}
-    with memory_connection(folder / "spill") as con, told(f"campaign {holding.campaign}"):
+    with memory_connection(folder / "spill", memory="1GB") as con, told(f"campaign {holding.campaign}"):
         for table in (SEAL, *(name for name in SEALED if name != EVENTS)):
             expected = sum(counts.get(table, 0) for counts in rows.values())
             if (found := rows_of(con, home, table, [holding])) is None:

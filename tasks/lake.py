@@ -185,7 +185,8 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
     try:
         return kind.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise LprismError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+        why = str(error).splitlines()[0]
+        raise LprismError(f"{path} is damaged ({why}): remove it and ingest again what it was of") from error
 
 
 # ---- putting

@@ -4,11 +4,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.compaction import digest_of, files_of, files_there, used_by
 from tasks.lake import SEAL, SEALED, Held, LakeFile, campaigns_of, held
 from tasks.settings import LprismError
 from tasks.warehouse import as_glob, execute, memory_connection, told
+
+if TYPE_CHECKING:
+    import duckdb
 
 _LOADED = re.compile(
     r"(?P<table>[a-z_]+)/(?P<campaign>[^/]+)/(run_id=)?(?P<part>[^/]+)[./](?P<version>\d+)(-\d+)?\.parquet"
@@ -45,16 +49,17 @@ def check(home: Path) -> CheckedFiles:
     """
     there = set(files_there(home / "lake"))
     files, rows, findings = 0, 0, list[Finding]()
-    for campaign in campaigns_of(home):
-        try:
-            holding = held(home, campaign)
-        except LprismError as error:
-            findings.append(Finding(campaign, "damaged", str(error)))
-            continue
-        expected = _rows_by_run(holding)
-        for file in files_of(holding):
-            files, rows = files + 1, rows + file.rows
-            findings += _checked(home, file, expected.get(file.path))
+    with memory_connection() as con:
+        for campaign in campaigns_of(home):
+            try:
+                holding = held(home, campaign)
+            except LprismError as error:
+                findings.append(Finding(campaign, "damaged", str(error)))
+                continue
+            expected = _rows_by_run(holding)
+            for file in files_of(holding):
+                files, rows = files + 1, rows + file.rows
+                findings += _checked(con, home, file, expected.get(file.path))
     findings += [Finding(path, "extra", "belongs to no load") for path in _extra(home, there)]
     return CheckedFiles(files, rows, sorted(findings, key=lambda found: found.path))
 
@@ -74,21 +79,23 @@ def _rows_by_run(holding: Held) -> dict[str, Mapping[str, int]]:
     return found
 
 
-def _checked(home: Path, file: LakeFile, expected: Mapping[str, int] | None) -> Iterator[Finding]:
+def _checked(
+    con: "duckdb.DuckDBPyConnection", home: Path, file: LakeFile, expected: Mapping[str, int] | None
+) -> Iterator[Finding]:
     path = home / "lake" / file.path
     if (digest := digest_of(path)) is None:
         yield Finding(file.path, "missing", f"{file.rows} rows")
     elif digest != file.sha256:
         yield Finding(file.path, "changed", f"sha256 {digest[:12]} where {file.sha256[:12]} was put")
-    elif expected is not None and (found := _counted(path)) != expected:
+    elif expected is not None and (found := _counted(con, path)) != expected:
         odd = {run for run, _ in found.items() ^ expected.items()}
         runs = [f"{run} has {found.get(run, 0)} rows, not {expected.get(run, 0)}" for run in sorted(odd)[:3]]
         yield Finding(file.path, "miscounted", "; ".join(runs))
 
 
-def _counted(path: Path) -> dict[str, int]:
-    with memory_connection() as con, told(path):
-        con.read_parquet(as_glob(path), hive_partitioning=False).create_view("lake_file")
+def _counted(con: "duckdb.DuckDBPyConnection", path: Path) -> dict[str, int]:
+    with told(path):
+        con.read_parquet(as_glob(path), hive_partitioning=False).create_view("lake_file", replace=True)
         return dict(execute(con, "publish/rows_by_run").fetchall())
 
 

@@ -85,8 +85,9 @@ def memory_connection(spill: Path | None = None, memory: str = "") -> "duckdb.Du
     import duckdb
 
     # Without a folder of ours DuckDB would spill into one that it makes in the working directory.
-    config = {"python_enable_replacements": False, "temp_directory": str(spill or "")}
-    con = duckdb.connect(config=config | ({"memory_limit": memory} if memory else {}))
+    config: dict[str, str | bool | int | float | list[str]] = {"temp_directory": str(spill or "")}
+    limit = {"memory_limit": memory} if memory else {}
+    con = duckdb.connect(config={"python_enable_replacements": False, **config, **limit})
     return execute(con, "quiet")
 
 

@@ -63,7 +63,7 @@ def test_the_commands_are_these() -> None:
     """A command that comes or goes is a decision, not an accident."""
     assert {" ".join(path) for path in leaves()} == {
         "demo", "campaign plan", "campaign run", "engines install", "ingest", "validate", "train", "diagnose",
-        "sql", "schema", "warehouse rebuild",
+        "sql", "schema", "warehouse rebuild", "warehouse check",
     }  # fmt: skip
 
 
@@ -233,7 +233,7 @@ QUESTION = "SELECT 9007199254740993 AS n, NULL AS nothing, 'a,b' AS text"
     ("form", "expected"),
     [
         ("csv", 'n,nothing,text\n9007199254740993,,"a,b"\n'),
-        ("json", '[\n {\n  "n": 9007199254740993,\n  "nothing": null,\n  "text": "a,b"\n }\n]\n'),
+        ("json", '[\n{"n": 9007199254740993, "nothing": null, "text": "a,b"}\n]\n'),
     ],
 )
 def test_a_question_is_answered_for_another_program(

@@ -97,7 +97,7 @@ def _text(value: object) -> str:
 
 
 def print_rows(columns: Sequence[str], types: Sequence[str], rows: Iterable[Row]) -> None:
-    """Print rows as a JSON array of objects, as they come; what has DuckDB's type JSON is JSON there too."""
+    """Print rows as a JSON array, an object a line, as they come; what has DuckDB's type JSON is JSON."""
     names = _unique(columns)
     before = "[\n"
     for row in rows:
@@ -105,8 +105,7 @@ def print_rows(columns: Sequence[str], types: Sequence[str], rows: Iterable[Row]
             json.loads(value) if kind == "JSON" and isinstance(value, str) else value
             for kind, value in zip(types, row, strict=True)
         ]
-        text = _json(dict(zip(names, values, strict=True)))
-        sys.stdout.write(before + " " + text.replace("\n", "\n "))
+        sys.stdout.write(before + _json(dict(zip(names, values, strict=True))))
         before = ",\n"
     sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
 
@@ -122,11 +121,11 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 def print_json(content: object) -> None:
     """Print JSON that any parser takes: NaN and infinities become null, other types their text."""
-    sys.stdout.write(_json(content) + "\n")
+    sys.stdout.write(_json(content, indent=1) + "\n")
 
 
-def _json(content: object) -> str:
-    return json.dumps(_finite(content), indent=1, default=_text, allow_nan=False)
+def _json(content: object, indent: int | None = None) -> str:
+    return json.dumps(_finite(content), indent=indent, default=_text, allow_nan=False)
 
 
 @contextmanager
