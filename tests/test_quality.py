@@ -286,13 +286,14 @@ def test_a_check_sees_what_it_forbids(check: str, change: dict[str, Any], tmp_pa
     assert set(broken(tmp_path)) == {check}
 
 
-def test_a_good_recording_of_others_breaks_nothing(tmp_path: Path) -> None:
+def test_a_good_recording_of_others_breaks_nothing() -> None:
     """It has no windows, no marks and no proof of a fault, and is not asked for them."""
-    recorded(tmp_path)
-    found = summarized(tmp_path)
+    with tables() as con:
+        assert [name for name in CHECKS if execute(con, f"checks/{name}").fetchall()] == []
+        found = summarize(con)
     assert found.runs == {"recording": 1}
     assert set(found.frame["expectation"]) == set(of_suite("recording"))
-    assert broken(tmp_path) == {}
+    assert broken_in(found) == {}
 
 
 @pytest.mark.parametrize(("check", "name", "change"), FOREIGN_CASES)
@@ -497,14 +498,19 @@ def test_rows_of_a_run_that_is_not_there_are_seen(tmp_path: Path) -> None:
 
 
 def test_a_long_list_of_runs_is_cut() -> None:
-    """Ten runs are named, the others counted; three rows are shown."""
+    """Ten runs are named, the others counted; at most three rows a run leave DuckDB, and three are shown."""
     runs = [{**RECORDING["runs"][0], "run_id": f"r{number:010}"} for number in range(12)]
-    lines = [{"run_id": run["run_id"], "file_name": "z", "line_number": n} for run in runs for n in (8, 7)]
-    with tables(runs=runs, quarantine=lines) as con:
-        (one,) = (one for one in judge(summarize(con), CAMPAIGN) if not one.success)
+    first = [{"run_id": "r0000000000", "file_name": "z", "line_number": line} for line in (9, 8)]
+    others = [
+        {**first[0], "run_id": run["run_id"], "line_number": n} for run in runs[1:] for n in (9, 8, 7, 6)
+    ]
+    with tables(runs=runs, quarantine=first + others) as con:
+        found = summarize(con)
+    assert [len(json.loads(text)) for text in found.frame["sample"].dropna()] == [2] + [3] * 11
+    (one,) = (one for one in judge(found, CAMPAIGN) if not one.success)
     assert one.subject.endswith("r0000000009, and 2 more")
     assert [(entry["run_id"], entry["line_number"]) for entry in json.loads(one.sample or "")] == [
-        ("r0000000000", 7), ("r0000000000", 8), ("r0000000001", 7),
+        ("r0000000000", 8), ("r0000000000", 9), ("r0000000001", 6),
     ]  # fmt: skip
 
 
