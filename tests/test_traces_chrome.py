@@ -224,6 +224,15 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - JSON
     return json.loads(json.dumps(value, default=float)) if value is not None else None
 
 
+def test_a_counter_without_a_value_is_set_aside(tmp_path: Path) -> None:
+    """No arguments, empty ones, or other than an object: told, and the rest is loaded."""
+    odd = ("", ',"args":{}', ',"args":{ }', ',"args":[1]', ',"args":null')
+    events = ",".join('{"ph":"C","name":"c","ts":1' + args + "}" for args in odd)
+    with trace(tmp_path / "t.json", f"[{events}]") as con:
+        assert accounts(con) == [("t.json", 5, 0, 5)]
+        assert {reason for _, reason in rejected(con)} == {"a counter without a value"}
+
+
 def test_a_launch_is_the_first_call_into_the_driver(tmp_path: Path) -> None:
     """Neither another event with the same correlation before it, nor a call after it."""
     calls = (("overhead", 1), ("cuda_runtime", 2), ("cuda_driver", 3), ("kernel", 4))

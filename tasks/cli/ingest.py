@@ -69,10 +69,12 @@ def _close(told: list[dict[str, Any]], *, as_json: bool) -> None:
 
 
 def _found(paths: list[Path]) -> "list[Found]":
-    from tasks.traces.registry import find
+    from tasks.traces.registry import Found, find
 
+    nothing = "holds nothing that is read here"
     with busy("looking for recordings"):
-        return [found for path in paths for place in _expanded(path) for found in find(place)]
+        places = [place for path in paths for place in _expanded(path)]
+        return [found for place in places for found in list(find(place)) or [Found(place, problem=nothing)]]
 
 
 def _expanded(path: Path) -> list[Path]:
