@@ -1,14 +1,15 @@
 -- One row per GPU that a trace's head lists.
--- Grain: (run_id, component_index). Reads: runs (the one that is being loaded). Params: $devices.
+-- Grain: (run_id, component_index). Reads: runs (the one that is being loaded). Params: $devices, $hostname.
 INSERT INTO devices BY NAME
 SELECT
     r.run_id,
-    ROW_NUMBER() OVER () - 1 AS component_index,
-    'GPU' AS category,
-    d.value ->> '$.name' AS name,
-    'GPU ' || (d.value ->> '$.id') AS device,
+    d.rowid AS component_index,
+    'CAT_XPU' AS category,
+    NULLIF(d.value ->> '$.name', '') AS name,
+    'GPU ' || TRY_CAST(d.value ->> '$.id' AS BIGINT) AS device,
     TRY_CAST(d.value ->> '$.id' AS BIGINT) AS device_index,
-    d.value ->> '$.name' AS model,
+    CAST($hostname AS VARCHAR) AS hostname,
+    NULLIF(d.value ->> '$.name', '') AS model,
     TRY_CAST(d.value ->> '$.totalGlobalMem' AS BIGINT) AS memory_bytes,
     TRY_CAST(d.value ->> '$.numSms' AS BIGINT) AS cores,
     d.value AS details

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MOST_RANKS = 1 << 20
+LONGEST_TEXT = 200
 FILLED = ("events", "counters", "quarantine")
 
 
@@ -46,13 +47,24 @@ def finish(con: "duckdb.DuckDBPyConnection", folder: Path, head: dict[str, Any])
     if len(con.table("events")):
         path = folder / f"events-{len(written(folder)):06}.parquet"
         execute(con, "convert/trace_launched", paths=written(folder), path=str(path))
-    execute(con, "convert/trace_devices", devices=json.dumps(head.get("deviceProperties")))
+    devices, hostname = json.dumps(head.get("deviceProperties")), _text(head, "host_name")
+    execute(con, "convert/trace_devices", devices=devices, hostname=hostname)
     if paths := written(folder):
-        execute(con, "convert/step_labels", paths=paths)
+        _add_batches(con, paths, head)
+
+
+def _add_batches(con: "duckdb.DuckDBPyConnection", paths: list[str], head: dict[str, Any]) -> None:
+    """Batches from labels, else from the calls of vLLM's model runner; and the engine that shows by them."""
+    execute(con, "convert/step_labels", paths=paths)
+    if not len(con.table("steps")):
         execute(con, "convert/step_calls", paths=paths)
-        execute(con, "convert/step_batches", paths=paths, rank=_rank(head))
-        version = head.get("vllm_version")
-        execute(con, "convert/trace_engine", vllm_version=None if version is None else str(version)[:80])
+    execute(con, "convert/step_batches", paths=paths, rank=_rank(head))
+    (engine,) = execute(con, "convert/step_engine").fetchall()[0]
+    if version := _text(head, "vllm_version"):
+        engine = "vllm"
+    if engine is None:
+        (engine,) = execute(con, "convert/trace_functions", paths=paths).fetchall()[0]
+    execute(con, "convert/trace_engine", engine=engine, version=version)
 
 
 def show_events(con: "duckdb.DuckDBPyConnection", folder: Path) -> None:
@@ -67,3 +79,9 @@ def _rank(head: dict[str, Any]) -> int | None:
     about = head.get("distributedInfo")
     rank = about.get("rank") if isinstance(about, dict) else None
     return rank if isinstance(rank, int) and 0 <= rank < MOST_RANKS else None
+
+
+def _text(head: dict[str, Any], key: str) -> str | None:
+    """A name or version that the trace tells; None where it does not."""
+    text = head.get(key)
+    return text[:LONGEST_TEXT] if isinstance(text, str) and text else None
