@@ -111,6 +111,7 @@ def test_gpu_work_belongs_to_the_step_that_launched_it(tmp_path: Path) -> None:
         label("execute_context_1(6)_generation_0(0)", 200, 5),
         launch(202, 2, "cudaGraphLaunch"),
         kernel(220, 10, 2),
+        event("cuda_runtime", "cudaDeviceSynchronize", 233, 20),
         operator(260, 3),
     ) as con:
         assert rows(con, "batches", "start_ns", "duration_ns") == [(100_000, 90_000), (200_000, 30_000)]
@@ -124,8 +125,12 @@ def test_what_prepares_a_step_does_not_end_the_one_before(tmp_path: Path) -> Non
         operator(16, 1),
         operator(38, 1),
         label("step[EXTEND bs=1 toks=9]", 40, 5),
+        label("step[EXTEND bs=1 toks=9]", 60, 20),
+        operator(61, 1),
+        operator(78, 1),
+        operator(81, 2),
     ) as con:
-        assert rows(con, "batches", "duration_ns") == [(7_000,), (5_000,)]
+        assert rows(con, "batches", "duration_ns") == [(7_000,), (5_000,), (23_000,)]
 
 
 def test_an_engine_that_says_it_idles_is_believed(tmp_path: Path) -> None:
@@ -143,11 +148,18 @@ def test_an_engine_that_says_it_idles_is_believed(tmp_path: Path) -> None:
         label("scheduler.get_next_batch_to_run", 38, 1),
         label("scheduler.idle", 39, 1),
         operator(39, 3),
+        label("step[DECODE bs=3]", 50, 5),
+        launch(51, 1),
+        kernel(58, 5, 1),
+        label("scheduler.idle", 59, 0.5),
+        label("step[DECODE bs=3]", 60, 5),
     ) as con:
         assert rows(con, "batches", "start_ns", "duration_ns", "interval_ns") == [
             (10_000, 7_000, 10_000),
             (20_000, 10_000, 10_000),
-            (30_000, 8_000, None),
+            (30_000, 8_000, 20_000),
+            (50_000, 10_000, 10_000),  # its kernel runs on: no batch lasts into the next
+            (60_000, 5_000, None),
         ]
 
 
@@ -179,6 +191,8 @@ def test_nested_labels_are_one_batch(tmp_path: Path) -> None:
         event("gpu_user_annotation", "step[DECODE bs=32]", 12, 3),
         label("execute_context_0(0)_generation_31(31)", 20, 9),
         label("step[EXTEND bs=15 toks=15360]", 30, 7),
+        label("execute_context_2(7)_generation_1(1)", 40, 9),
+        label("step[MIXED bs=3]", 41, 9),
     ) as con:
         assert rows(
             con, "batches", "start_ns", "forward_mode", "batch_size", "new_input_tokens", "kv_tokens"
@@ -186,6 +200,7 @@ def test_nested_labels_are_one_batch(tmp_path: Path) -> None:
             (11_000, "decode", 32, 32, 999),
             (20_000, "decode", 31, 31, None),
             (30_000, "prefill", 15, 15360, None),
+            (41_000, "mixed", 3, 8, None),
         ]
         assert rows(con, "runs", "engine") == [("sglang",)]
 
@@ -197,7 +212,7 @@ def test_sglang_labels_tell_their_counts(tmp_path: Path) -> None:
         label("step[DECODE bs=3 g_sq=6 g_sqsq=3 g_sqsk=198 g_sk=198 forward_id=161]", 10, 1),
         label("step[EXTEND bs=1 toks=1 c_sq=1 c_sqsq=1 c_sqsk=68 c_sk=68 forward_id=1]", 20, 1),
         label("step[MIXED bs=3]", 30, 1),
-        label("step[MIXED bs=3 toks=7 c_sq=7 c_sk=68 g_sq=2 g_sk=100 forward_id=1]", 40, 1),
+        label("step[MIXED bs=3 toks=9 c_sq=7 c_sk=68 g_sq=2 g_sk=100 forward_id=1]", 40, 1),
         label("step[TARGET_VERIFY bs=2]", 50, 1),
         label("step[IDLE bs=0]", 60, 1),
     ) as con:
@@ -248,6 +263,13 @@ def test_without_graphs_only_what_adds_requests_is_told(tmp_path: Path) -> None:
         runner(20, 5),
         launch(22, 2),
     ) as con:
+        assert rows(con, "batches", "batch_index", "forward_mode") == [(0, "prefill"), (1, None)]
+
+
+def test_without_a_gpu_no_step_is_empty(tmp_path: Path) -> None:
+    """Where nothing is ever launched, launching nothing says nothing."""
+    added = event("python_function", "vllm/v1/worker/gpu/model_runner.py(2): add_requests", 11, 1)
+    with trace(tmp_path, runner(10, 5), added, runner(20, 5)) as con:
         assert rows(con, "batches", "batch_index", "forward_mode") == [(0, "prefill"), (1, None)]
 
 
