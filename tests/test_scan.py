@@ -1,15 +1,19 @@
 """scan.c: text to columns, whatever the text, and however it is cut into pieces."""
 
 import json
+import subprocess
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.traces.scan import Place, scan
+from tasks.traces.scan import NUMBERS, SOURCE, TEXTS, WORDS, Place, scan
+from tasks.traces.text import RAW_TEXT
+from tests.plain_scan import plain_scan
 
 TEN = b"""[
   {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "pid": 7, "tid": 8, "ts": 4480482052161.664, "dur": 1.5,
@@ -85,7 +89,7 @@ def test_ten_events_become_ten_rows() -> None:
 LATE = b'{"ph": "X", "name": "late", "ts": "soon"}'
 ODD = b'{"ph": "X", "name": {"a": 1}, "ts": 1}'
 
-TEXTS = st.text(max_size=12) | st.sampled_from(
+WORDINGS = st.text(max_size=12) | st.sampled_from(
     ["cpu_op", "a.py(1): f", 'q"\\', "\u20ac\U0001f600", "", "\x7f\x00\n"]
 )
 DECIMALS = st.decimals(min_value=-(10**12), max_value=10**15, places=3) | st.decimals(-1000, 1000, places=6)
@@ -94,15 +98,16 @@ ARGS = st.recursive(
     | st.booleans()
     | st.integers(-(2**70), 2**70)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | TEXTS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    | WORDINGS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDINGS, inner, max_size=3),
     max_leaves=8,
 )
 EVENTS = st.fixed_dictionaries(
     {"ph": st.sampled_from("XBEisfM")},
     optional={
-        "name": TEXTS, "cat": TEXTS, "pid": st.integers(-(2**40), 2**40) | TEXTS, "tid": TEXTS, "id": TEXTS,
-        "ts": DECIMALS, "dur": DECIMALS, "args": st.dictionaries(TEXTS, ARGS, max_size=4), "bp": ARGS,
+        "name": WORDINGS, "cat": WORDINGS, "tid": WORDINGS, "id": WORDINGS,
+        "pid": st.integers(-(2**40), 2**40) | WORDINGS,
+        "ts": DECIMALS, "dur": DECIMALS, "args": st.dictionaries(WORDINGS, ARGS, max_size=4), "bp": ARGS,
     },
 )  # fmt: skip
 
@@ -160,22 +165,59 @@ def test_it_reads_what_json_reads(
         assert json.loads(row["extra"] or "{}").get("bp") == event.get("bp")
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    st.lists(EVENTS, min_size=1, max_size=4),
-    st.lists(st.tuples(st.integers(1, 500), st.integers(0, 3), st.binary(max_size=3)), max_size=4),
-    st.lists(st.integers(0, 600), max_size=6),
+TOKENS = [
+    *b'{}[],:"\\-.e0\n', b"null", b"tru", b"NaN", b"-inf", b"01", b"1e5", b"1e-999", b"9e99999999", b"\xff",
+    b"\\u00e9", b"\\ud83d\\ude00", b"\\ud800", b"\\udc00", b"   ", b"{},", b"[" * 130, "\u20ac".encode(),
+    b'"ts":null,', b'"ts":"1",', b'"ts":-0.0005,', b'"ts":0.00049999999999999999999999999999999999999999,',
+    b'"dur":".5",', b'"id":5.0,', b'"name":nan,', b'"name":NaN,', b'"name":-inf,', b'"pid":{},',
+    b'"External id":1,"External id":"x",', b'"correlation":1234567890123456789,', b'{"ph":"X","ts":1},',
+    b',{"ph":"i"}', b'"args":{"device":-inf,"stream":-7},', b'"args":[1,{"device":1}],', b'"ph":"B",',
+]  # fmt: skip
+EDITS = st.tuples(
+    st.integers(0, 1500),
+    st.integers(0, 12) | st.just(0),
+    st.sampled_from([bytes([one]) if isinstance(one, int) else one for one in TOKENS])
+    | st.binary(max_size=2),
 )
-def test_damage_costs_the_same_however_it_is_cut(
-    events: list[dict[str, Any]], damage: list[tuple[int, int, bytes]], cuts: list[int]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.just(TEN)
+    | st.lists(EVENTS, min_size=1, max_size=4).map(lambda events: written(events, None, ascii_only=False)),
+    st.lists(EDITS, max_size=6),
+    st.integers(1, 1500),
+    st.lists(st.integers(0, 1500), max_size=6),
+)
+def test_damage_costs_what_it_must_however_it_is_cut(
+    whole: bytes, edits: list[tuple[int, int, bytes]], end: int, cuts: list[int]
 ) -> None:
-    """Bytes put in, taken out or changed: the same rows in pieces as in one."""
-    text = bytearray(written(events, None, ascii_only=False))
-    for at, size, put in damage:
+    """Bytes put in, taken out, changed or missing: in pieces as in one, and as plain Python reads them."""
+    text = bytearray(whole[:end])
+    for at, size, put in edits:
         text[1 + at % len(text) : 1 + at % len(text) + size] = put
-    whole = scanned(bytes(text))
-    assert scanned(bytes(text), cuts) == whole
-    assert all(row["problem"] or row["phase"] is None or row["phase"] for row in whole)
+    found = scanned(bytes(text))
+    assert scanned(bytes(text), cuts) == found
+    assert [comparable(row) for row in found] == [
+        expected(bytes(text), row) for row in plain_scan(bytes(text), 1)
+    ]
+
+
+def comparable(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without why it is none, which plain_scan.py does not tell."""
+    if row["problem"]:
+        return {"begin": int(row["problem"].rpartition(" ")[2]), "raw_text": row["raw_text"]}
+    return {key: row[key] for key in (*TEXTS, *NUMBERS, "start_ns", "duration_ns")} | {
+        "args": row["args"] or None
+    }
+
+
+def expected(text: bytes, row: dict[str, Any]) -> dict[str, Any]:
+    """The same of a row of plain_scan.py."""
+    begin, end = row.pop("begin"), row.pop("end")
+    if row.pop("problem"):
+        return {"begin": begin, "raw_text": text[begin:end].decode(errors="backslashreplace")[:RAW_TEXT]}
+    return row
 
 
 def test_an_event_after_damage_is_found_again() -> None:
@@ -211,6 +253,46 @@ def test_what_cannot_be_read_says_why(text: bytes, reason: str) -> None:
     """One row, with the reason and the place."""
     (row,) = scanned(text)
     assert row["problem"] == f"{reason}, at byte 1"
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [(WORDS // 2 + 9, [None] * 4), (WORDS + 9, ["too many strings, at byte 1", None, None])],
+)
+def test_strings_without_end_cost_their_event(size: int, told: list[str | None]) -> None:
+    """In two events there may be more than there is room for; in one it is damage, to the next whole one."""
+    many = b",".join(b'"id":%d' % n for n in range(size))
+    text = b'[{"ph":"X",' + many + b'},{"ph":"X",' + many.replace(b":", b":1") + b'},{"ph":"i"},{"ph":"i"}]'
+    assert [row["problem"] for row in scanned(text)] == told
+
+
+def test_damage_does_not_fill_the_dictionary() -> None:
+    """What was looked at in vain leaves room for the events that follow, whatever stood before."""
+    good = b",".join(b'{"ph":"i","name":"%d"}' % n for n in range(WORDS - 9))
+    bad = b",".join(b'{"ph":"i","name":"b%d"x}' % n for n in range(WORDS + 9))
+    text = b"[" + good + b"," + bad + b',{"ph":"i","name":"a"},{"ph":"i","name":"b"}]'
+    found = columns(scanned(text), "name")
+    assert (len(found), found[-3:]) == (WORDS - 9 + 3, [(None,), ("a",), ("b",)])
+
+
+def test_what_grows_by_quotes_has_room() -> None:
+    """NaN is kept as text, which is longer."""
+    (row,) = scanned(b'[{"ph":"i","args":[' + b"nan," * 9000 + b'nan],"x":[' + b"nan," * 9000 + b"nan]}]")
+    assert json.loads(row["args"]) == ["nan"] * 9001
+    assert json.loads(row["extra"]) == {"x": ["nan"] * 9001}
+
+
+def test_no_byte_is_touched_that_is_not_there(tmp_path: Path) -> None:
+    """Damaged text in buffers of random sizes, under the sanitizers: nothing read or written beside them."""
+    seed, program = tmp_path / "seed", tmp_path / "scan_fuzz"
+    seed.write_bytes(TEN)
+    command = ["cc", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    driver = Path(__file__).with_name("scan_fuzz.c")
+    command += [f'-DSCAN="{SOURCE}"', "-o", str(program), str(driver)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("the compiler has no sanitizers")
+    ran = subprocess.run([program, "100000", seed], check=False, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr[-3000:]
 
 
 @pytest.mark.parametrize("hostile", [b"},{", b"[", b'{"a":', b'"', b"}, {", b',{"ph":"X"', b"\\"])

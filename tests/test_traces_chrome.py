@@ -164,16 +164,16 @@ def test_what_is_no_trace_is_one_clear_error(case: str, tmp_path: Path) -> None:
 
 
 def test_an_event_longer_than_any_costs_itself(tmp_path: Path) -> None:
-    """A string of 70 MB: bounded in memory, told, and the events after it are read."""
+    """A string of 20 MB: bounded in memory, told, and the events after it are read."""
     path = tmp_path / "t.json"
     with path.open("wb") as file:
         file.write(b'[{"ph":"i","name":"a","ts":1},{"ph":"i","ts":1,"name":"')
-        for _ in range(70):
+        for _ in range(20):
             file.write(b"x" * (1 << 20))
         file.write(b'"},{"ph":"i","name":"b","ts":2},{"ph":"i","name":"c","ts":2}]')
     with read(path) as con:
         assert rows(con, "all_events", "name") == [("a",), ("b",), ("c",)]
-        assert rejected(con) == [(1, "longer than 64 MiB, at byte 29")]
+        assert rejected(con) == [(1, "longer than 16 MiB, at byte 29")]
 
 
 def test_any_bytes_add_up_or_are_told(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ type them by SQL and write Parquet. Times are ns since 1970: `baseTimeNanosecond
 after the events these are read a second time. The format is torch.profiler's and Chrome's trace viewer's.
 """
 
+import codecs
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 NAME = "chrome_trace"
 PIECE = 4 << 20  # stays in the processor's cache from gunzip to scan
 ROWS_A_FILE = 120_000
-LONGEST_EVENT = LONGEST_HEAD = 64 << 20
+BYTES_A_FILE = 32 << 20  # half as much again as so many rows of a usual trace take
+LONGEST_EVENT, LONGEST_HEAD = 16 << 20, 64 << 20
 TOO_LONG = 9  # place in scan.PROBLEMS
 BASE = "baseTimeNanoseconds"
 _OBJECT = re.compile(
@@ -39,8 +42,14 @@ _OBJECT = re.compile(
 )
 _SEPARATOR = re.compile(r"[ \t\r\n,]*")
 _COLON = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
-_JSON = json.JSONDecoder(parse_constant=str)
 
+
+def _finite(text: str) -> float | str:
+    """A number of JSON; as text where no float is as large."""
+    return number if isfinite(number := float(text)) else text
+
+
+_JSON = json.JSONDecoder(parse_constant=str, parse_float=_finite)
 Item = TypeVar("Item")
 
 
@@ -82,7 +91,7 @@ def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None
     about = {**trace.head.members, **({} if trace.head.is_whole else {"cut_off": True})}
     execute(
         con, "convert/foreign_file", name=file.name, format=NAME, size_bytes=file.size_bytes,
-        sha256=file.sha256, rows_in=rows_in, rows_kept=kept, head=json.dumps(about),
+        sha256=file.sha256, rows_in=rows_in, rows_kept=kept, head=_written(about),
     )  # fmt: skip
     for config in configs:
         steps.show_events(con, folder)
@@ -112,6 +121,11 @@ def _convert(
     return rows_in
 
 
+def _written(about: dict[str, Any]) -> str:
+    """What a trace says about itself, as JSON; half of a surrogate pair gives `?`."""
+    return json.dumps(about, ensure_ascii=False).encode(errors="replace").decode()
+
+
 def _indices(first: int, count: int) -> "pa.Array":
     import numpy as np
     import pyarrow as pa
@@ -124,11 +138,13 @@ def grouped(tables: Iterator["pa.Table"]) -> Iterator["pa.Table"]:
     import pyarrow as pa
 
     group: list[pa.Table] = []
+    rows = size = 0
     for table in tables:
         group.append(table)
-        if sum(map(len, group)) >= ROWS_A_FILE:
+        rows, size = rows + len(table), size + table.nbytes
+        if rows >= ROWS_A_FILE or size >= BYTES_A_FILE:
             yield pa.concat_tables(group)
-            group = []
+            group, rows, size = [], 0, 0
     if group:
         yield pa.concat_tables(group)
 
@@ -188,18 +204,28 @@ class Trace:
         del self._window[:size]
         self._begin += size
 
+    def _find_text(self) -> bool:
+        """Go to what is no white space; whether there is any."""
+        while not (text := self._window.lstrip()):
+            self._done(len(self._window))
+            if not self._more():
+                return False
+        self._done(len(self._window) - len(text))
+        return True
+
     def _begins(self) -> bool:
         """Go to the first event; whether there is one."""
-        while not (start := self._window.removeprefix(b"\xef\xbb\xbf").lstrip()) and self._more():
-            pass
-        if not start:
+        self._more()
+        self._done(len(codecs.BOM_UTF8) if self._window.startswith(codecs.BOM_UTF8) else 0)
+        if not self._find_text():
             raise LprismError(f"{self.path} is empty")
-        self._done(len(self._window) - len(start) + 1)
-        if start[:1] == b"[":
+        start = bytes(self._window[:1])
+        if start not in {b"[", b"{"}:
+            raise LprismError(f"{self.path}, byte {self._begin}: neither an object nor an array")
+        self._done(1)
+        if start == b"[":
             self._is_bare = True
             return True
-        if start[:1] != b"{":
-            raise LprismError(f"{self.path}, byte {self._begin - 1}: neither an object nor an array")
         if not self._members(is_head=True):
             raise LprismError(f"{self.path} has no traceEvents")
         return True
@@ -225,28 +251,28 @@ class Trace:
     def _array(self) -> Iterator["pa.Table"]:
         """The events of the array that begins here."""
         place, is_last = Place(), False
-        while not place.ended:
+        while True:
             chunk = scan(self._window, place, final=is_last, offset=self._begin)
             self._done(chunk.consumed)
             if len(chunk.rows):
                 yield chunk.rows
             if chunk.is_full:
                 continue
+            if place.ended:
+                break
             if is_last:
                 return
             if len(self._window) >= LONGEST_EVENT:
                 yield rejected_row(*rejection(self._window, TOO_LONG, 0, len(self._window), self._begin))
                 self._done(len(self._window) - 1)
                 place.lost = True
-            elif not place.ended:
+            else:
                 is_last = not self._more()
         self.head.is_whole = self._is_bare
 
     def _rest(self) -> Iterator["pa.Table"]:
         """What stands after the end: one rejected row."""
-        while self.head.is_whole and not self._window.strip() and self._more():
-            pass
-        if self.head.is_whole and self._window.strip():
+        if self.head.is_whole and self._find_text():
             yield rejected_row(
                 f"text after the end, at byte {self._begin}",
                 self._window[:RAW_TEXT].decode(errors="backslashreplace"),

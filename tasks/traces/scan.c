@@ -386,13 +386,13 @@ static int text_field(Scan *s, Text *t, int column, int64_t row) {
     if (*t->at == '"') {
         if ((wrong = string(t, &from, &to, &escaped))) return wrong;
         if ((wrong = escaped ? unescaped(from, to, &words) : put(&words, from, to - from))) return wrong;
-    } else if (*t->at == '-' || (*t->at >= '0' && *t->at <= '9')) {
+    } else if (digit(t) || (*t->at == '-' && t->at + 1 < t->end && t->at[1] <= '9')) {
         from = t->at;
         if ((wrong = number(t))) return wrong;
         if ((wrong = put(&words, from, t->at - from))) return wrong;
-    } else if (*t->at == 'n') {
+    } else if ((wrong = literal(t, "null")) != NOT_JSON) {
         s->codes[column][row] = -1;
-        return literal(t, "null");
+        return wrong;
     } else {
         wrong = value(t, NULL);
         return wrong ? wrong : BAD_TYPE;
@@ -406,9 +406,7 @@ static int time_field(Text *t, int64_t *result) {
     const uint8_t *from = t->at, *to;
     int escaped, wrong;
     *result = NONE;
-    if (*t->at == 'n') {
-        if ((wrong = literal(t, "null")) != NOT_JSON) return wrong;
-    }
+    if ((wrong = literal(t, "null")) != NOT_JSON) return wrong;
     if (*t->at == '"') {
         if ((wrong = string(t, &from, &to, &escaped))) return wrong;
     } else {
@@ -532,32 +530,52 @@ static void rejected(Scan *s, int problem, int64_t begin, int64_t end) {
     s->problem_rows++;
 }
 
-/* The next event after text that could not be read: an object with a ph, after a comma. Where it begins, or -1. */
-static int64_t found_again(Scan *s, const uint8_t *text, int64_t at, int64_t size, int final, int64_t *searched) {
+static int is_blank(uint8_t c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+
+/* An event that may follow text that could not be read: its failures leave words, which must not fill the dictionary. */
+static int candidate(Scan *s, Text *t) {
+    const Text start = *t;
+    int wrong = event(s, t, s->rows);
+    if (wrong != TOO_MUCH || s->rows) return wrong;
+    memset(s->table, 0, (size_t)s->table_size * sizeof *s->table);
+    s->word_count = 0;
+    *t = start;
+    return event(s, t, s->rows);
+}
+
+/* The next event after text that could not be read: an object with a ph, after a comma. Where it begins, or -1; then
+ * *searched is how far there is none, and *is_full tells that there was no more room to look. */
+static int64_t found_again(Scan *s, const uint8_t *text, int64_t at, int64_t size, int final, int64_t *searched, int *is_full) {
+    *is_full = 0;
     for (*searched = at; at < size; at++) {
         if (text[at] != '{') continue;
         int64_t before = at - 1;
-        while (before >= 0 && (text[before] == ' ' || text[before] == '\n' || text[before] == '\r' || text[before] == '\t')) before--;
+        while (before >= 0 && is_blank(text[before])) before--;
         if (before < 0 || text[before] != ',') continue;
         *searched = before;
         Text t = {text + at, text + size, 0};
-        int wrong = event(s, &t, s->rows);
+        int wrong = candidate(s, &t);
         if (!wrong && s->codes[PH][s->rows] >= 0) return at;
-        if ((wrong == NEED_MORE && !final) || wrong == TOO_MUCH) return -1;
+        *is_full = wrong == TOO_MUCH && s->rows;
+        if (*is_full || (wrong == NEED_MORE && !final)) return -1;
         if (t.at > text + at + 1) at = t.at - text - 1;
     }
-    *searched = final || size < 64 ? size : size - 64; /* the comma of the next one may stand here */
+    if (!final) /* the comma of the next one may be the last that stands here */
+        while (size > *searched && is_blank(text[size - 1])) size--;
+    *searched = final || size <= *searched ? size : size - 1;
     return -1;
 }
 
 /* Read events from `text` until it ends, the array ends, or there is no more room. */
 void scan(Scan *s, const uint8_t *text, int64_t size, int final) {
     int64_t at = 0, begin, searched;
+    int is_full;
     s->state = ARRAY_GOES_ON;
     while (s->rows < s->capacity) {
         if (s->lost) {
-            begin = found_again(s, text, at, size, final, &searched);
+            begin = found_again(s, text, at, size, final, &searched, &is_full);
             s->consumed = begin < 0 ? searched : begin;
+            s->state = is_full ? ROWS_FULL : ARRAY_GOES_ON;
             if (begin < 0) return;
             s->lost = 0, s->first = 1, at = begin;
         }
@@ -582,16 +600,16 @@ void scan(Scan *s, const uint8_t *text, int64_t size, int final) {
                 wrong = NOT_JSON;
             }
         }
-        if (t.at >= t.end) return;
+        if (t.at >= t.end) { /* a comma, and nothing yet that it should be followed by */
+            s->consumed = size, s->first = 1;
+            return;
+        }
         int64_t row = s->rows, from = t.at - text;
         if (!wrong) wrong = event(s, &t, row);
         if (wrong == NEED_MORE && !final) return;
-        if (wrong == TOO_MUCH) {
-            if (row) {
-                s->state = ROWS_FULL;
-                return;
-            }
-            wrong = TOO_LONG;
+        if (wrong == TOO_MUCH && row) {
+            s->state = ROWS_FULL;
+            return;
         }
         if (wrong == OK || wrong == BAD_TIME || wrong == BAD_TYPE || wrong == NOT_OBJECT) {
             at = t.at - text, s->first = 0, s->rows++;
@@ -601,9 +619,10 @@ void scan(Scan *s, const uint8_t *text, int64_t size, int final) {
             continue;
         }
         if (wrong == NEED_MORE) wrong = CUT_OFF;
-        int64_t next = found_again(s, text, from + 1, size, final, &searched);
-        if (next < 0 && !final) {
-            s->consumed = begin; /* the caller gives more text, or drops what is too long */
+        int64_t next = found_again(s, text, from + 1, size, final, &searched, &is_full);
+        if (next < 0 && (is_full || !final)) {
+            s->state = is_full ? ROWS_FULL : ARRAY_GOES_ON; /* from here again, with more room or more text */
+            s->consumed = begin;
             return;
         }
         rejected(s, wrong, from, next < 0 ? size : next);

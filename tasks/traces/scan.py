@@ -36,7 +36,7 @@ NONE = -(2**63)
 # What `problem` of a row says, in the order of the enum in scan.c.
 PROBLEMS = (
     None, "cut off", "not JSON", "not an object", "not UTF-8", "nested too deep", "ts or dur is no time",
-    "a text field holds another type", "cut off", "longer than 64 MiB", "longer than 64 MiB",
+    "a text field holds another type", "cut off", "longer than 16 MiB", "too many strings",
 )  # fmt: skip
 GOES_ON, ENDED, FULL = 0, 1, 2
 
@@ -119,7 +119,7 @@ class _Buffers:
     def __init__(self, size: int) -> None:
         import numpy as np
 
-        self.room = size + 4096
+        self.room = 2 * size + 4096  # NaN is kept in quotes, which is longer
         self.codes = [np.empty(ROWS, np.int32) for _ in TEXTS]
         self.numbers = [np.empty(ROWS, np.int64) for _ in NUMBERS]
         self.start_ns, self.duration_ns = np.empty(ROWS, np.int64), np.empty(ROWS, np.int64)
