@@ -53,7 +53,8 @@ SELECT
         WHEN o.start_ns IS NULL AND o.phase <> 'M' THEN 'no ts'
         WHEN o.phase = 'X' AND o.duration_ns IS NULL THEN 'no dur'
         WHEN o.duration_ns < 0 THEN 'negative duration'
-        WHEN o.phase = 'C' AND (COALESCE(JSON_TYPE(o.args), '') <> 'OBJECT' OR o.args = '{}') THEN 'a counter without a value'
+        WHEN o.phase = 'C' AND (COALESCE(JSON_TYPE(o.args), '') <> 'OBJECT' OR o.args = '{}')
+            THEN 'a counter without a value'
     END AS reason
 FROM opened AS o
 CROSS JOIN trace_file AS f;
