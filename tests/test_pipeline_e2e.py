@@ -53,7 +53,7 @@ def test_every_injected_fault_is_proved_found_and_named(demo: tuple[Path, str]) 
     rows = asked(home, "SELECT * FROM v_injected_vs_diagnosed WHERE scenario = 'cpu_compute_squeeze_out'")
     assert len(rows) == 2
     for row in rows:
-        assert (row["status"], row["effect_proved"], row["effect_undone"]) == ("complete", "True", "True")
+        assert (row["status"], row["effect_proved"], row["effect_undone"]) == ("complete", "true", "true")
         assert row["named_cause"] == "cpu_compute_squeeze_out", row
         assert float(row["slowdown"]) > 1.3
         assert int(row["lag_batches"]) < 60
