@@ -120,7 +120,7 @@ def _written(
     with told(f"{table} could not be written"):
         names = {"table_name": table, "campaign": place.split("/")[1], "part": "compacted", "source": ""}
         execute(con, "publish/lake_part", path=str(draft), **names)
-    return described(table, draft, place)
+    return described(con, table, draft, place)
 
 
 def _runs_and_rows(holding: Held) -> tuple[dict[str, Load], dict[str, dict[str, int]]]:

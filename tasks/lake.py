@@ -192,7 +192,7 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
 # ---- putting
 
 
-def put_run(home: Path, campaign: str, run_id: str, drafts: Mapping[str, Sequence[Path]]) -> None:
+def put_run(home: Path, campaign: str, run_id: str, drafts: Mapping[str, Sequence[Path]]) -> Load:
     """Make a run's drafts, by table, its load in the lake; only `events` may have several.
 
     Until the seal is put readers see what was there before, then this load and nothing else of the run. The
@@ -203,7 +203,7 @@ def put_run(home: Path, campaign: str, run_id: str, drafts: Mapping[str, Sequenc
     """
     if odd := [table for table, paths in drafts.items() if table != EVENTS and len(paths) != 1]:
         raise LprismError(f"a load of {run_id} has one file of {', '.join(odd)}, not several")
-    _put_load(home, campaign, SEAL, run_id, drafts)
+    return _put_load(home, campaign, SEAL, run_id, drafts)
 
 
 def write_part(con: "duckdb.DuckDBPyConnection", table: str, home: Path, campaign: str, part: str) -> Path:
@@ -251,17 +251,18 @@ def write_draft(
 def _put_load(home: Path, campaign: str, table: str, part: str, drafts: Mapping[str, Sequence[Path]]) -> Load:
     lake = home / "lake"
     version = _next_version(home, campaign, table, part, drafts)
-    files = {
-        name: tuple(
-            described(name, draft, place(name, campaign, part, version, number))
-            for number, draft in enumerate(paths)
-        )
-        for name, paths in drafts.items()
-    }
+    with memory_connection() as con:
+        files = {
+            name: tuple(
+                described(con, name, draft, place(name, campaign, part, version, number))
+                for number, draft in enumerate(paths)
+            )
+            for name, paths in drafts.items()
+        }
+        made_from = _made_from(con, drafts[table][0])
     load = Load(
-        table=table, part=part, version=version, source=_made_from(drafts[table][0]),
-        sealed_ns=time.time_ns(), files=files,
-    )  # fmt: skip
+        table=table, part=part, version=version, source=made_from, sealed_ns=time.time_ns(), files=files
+    )
     seal = drafts[table][0].with_name(f"{table}.{part}.{version}.json")
     seal.write_text(load.model_dump_json(), encoding="utf-8")
     for name, paths in drafts.items():
@@ -292,9 +293,9 @@ def place(table: str, campaign: str, part: str, version: int, number: int = 0) -
     return f"{table}/{campaign}/{part}.{version}.parquet"
 
 
-def described(table: str, draft: Path, path: str) -> LakeFile:
+def described(con: "duckdb.DuckDBPyConnection", table: str, draft: Path, path: str) -> LakeFile:
     """What the lake notes of a file that is to lie at `path`. Raises LprismError for a foreign column."""
-    with memory_connection() as con, told(draft):
+    with told(draft):
         rows = con.read_parquet(str(draft), hive_partitioning=False)
         _check_columns(table, rows)
         with draft.open("rb") as file:
@@ -310,8 +311,8 @@ def columns_digest(table: str) -> str:
     return hashlib.sha256(repr(columns_of(table)).encode()).hexdigest()[:12]
 
 
-def _made_from(draft: Path) -> str:
-    with memory_connection() as con, told(draft):
+def _made_from(con: "duckdb.DuckDBPyConnection", draft: Path) -> str:
+    with told(draft):
         found = execute(con, "publish/part_source", path=str(draft)).fetchone()
     return str(found[0]) if found else ""
 

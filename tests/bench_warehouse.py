@@ -156,7 +156,7 @@ def copy_campaign(home: Path, number: int) -> None:
                 query = RENAMED.format(**text, source=literal(str(home / "lake" / file.path)))
                 con.execute(f"CREATE VIEW {table} AS {query}")
                 draft = write_draft(con, table, folder, name, "compacted")
-            files[table] = described(table, draft, f"compacted/{name}/{table}.1.parquet")
+                files[table] = described(con, table, draft, f"compacted/{name}/{table}.1.parquet")
             put(draft, home / "lake" / files[table].path)
         runs = {
             renamed(run, number): load.model_copy(update={"part": renamed(run, number)})

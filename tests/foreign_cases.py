@@ -42,7 +42,7 @@ def identified(source: Source) -> Source:
         )
         for file in source.files
     )
-    return replace(source, files=tuple(files))
+    return replace(source, files=tuple(files), run_id=RUN)
 
 
 @contextmanager

@@ -7,9 +7,8 @@ opened AS (
     SELECT
         * EXCLUDE (args),
         CASE
-            WHEN args = '' THEN NULL
             WHEN CONTAINS(args, '"args":"{') AND JSON_VALID(args ->> '$.args')
-                THEN CAST(JSON_MERGE_PATCH(args, '{"args":null}', args ->> '$.args') AS VARCHAR)
+                THEN JSON_MERGE_PATCH(args, '{"args":null}', args ->> '$.args')
             ELSE args
         END AS args,
         CONTAINS(args, '"args":"{') AS promoted
@@ -32,7 +31,7 @@ SELECT
     o.start_ns + f.base_ns AS start_ns,
     o.duration_ns,
     o.flow_id,
-    CAST(o.args AS JSON) AS args,
+    o.args,
     CAST(o.extra AS JSON) AS extra,
     CASE WHEN o.promoted THEN TRY_CAST(o.args ->> '$.correlation' AS BIGINT) ELSE o.correlation END AS correlation,
     COALESCE(o.external_id, o.external_id_2021) AS external_id,

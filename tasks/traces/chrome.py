@@ -80,18 +80,17 @@ def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None
     """Events, counters and batches of a trace. Raises LprismError naming the file and the byte."""
     file, *configs = source.files
     trace = Trace(file.path)
-    rows_in = _convert(con, trace, file.name, folder, None)
+    rows_in = _convert(con, trace, source, folder, None)
     if trace.base_ns() != trace.added_ns:
         # It stood after the events, and they have been given other times.
         steps.discard(con, folder)
         base_ns, trace = trace.base_ns(), Trace(file.path)
-        rows_in = _convert(con, trace, file.name, folder, base_ns)
+        rows_in = _convert(con, trace, source, folder, base_ns)
     steps.finish(con, folder, trace.head.members)
-    (kept,) = execute(con, "convert/trace_kept", paths=steps.written(folder)).fetchall()[0]
     about = {**trace.head.members, **({} if trace.head.is_whole else {"cut_off": True})}
     execute(
         con, "convert/foreign_file", name=file.name, format=NAME, size_bytes=file.size_bytes,
-        sha256=file.sha256, rows_in=rows_in, rows_kept=kept, head=_written(about),
+        sha256=file.sha256, rows_in=rows_in, rows_kept=steps.kept(con, folder), head=_written(about),
     )  # fmt: skip
     for config in configs:
         steps.show_events(con, folder)
@@ -99,7 +98,7 @@ def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None
 
 
 def _convert(
-    con: "duckdb.DuckDBPyConnection", trace: "Trace", name: str, folder: Path, base_ns: int | None
+    con: "duckdb.DuckDBPyConnection", trace: "Trace", source: Source, folder: Path, base_ns: int | None
 ) -> int:
     """Every event into files of `folder` and tables of `con`, times with base_ns added; their number."""
     rows_in, workers = 0, os.cpu_count() or 1
@@ -111,7 +110,8 @@ def _convert(
                 trace.added_ns = trace.base_ns() if base_ns is None else base_ns
             piece = rows.append_column("event_index", _indices(rows_in, len(rows)))
             path = folder / f"events-{number:06}.parquet"
-            waiting.append(pool.submit(steps.convert, con, piece, path, name, trace.added_ns))
+            name = source.files[0].name
+            waiting.append(pool.submit(steps.convert, con, piece, path, source.run_id, name, trace.added_ns))
             rows_in += len(rows)
             if len(waiting) > workers:
                 waiting.popleft().result()

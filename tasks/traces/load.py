@@ -19,7 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tasks.lake import SEAL, SEALED, load_of, put_run, sealed_in, write_draft
+from tasks.lake import SEAL, SEALED, Load, load_of, put_run, sealed_in, write_draft
 from tasks.settings import LprismError
 from tasks.staging import checked_name, staging
 from tasks.warehouse import create_table, execute, memory_connection, sql_names, sql_text, told
@@ -96,9 +96,8 @@ def load(home: Path, form: Format, source: Source, campaign: str = "") -> Ingest
             form.fill(con, source, folder)
             _check_accounts(con, source)
             drafts = dict(_drafts(con, source, folder, digest))
-        rows = {table: sum(map(_rows_of, paths)) for table, paths in drafts.items()}
-        put_run(home, source.campaign, source.run_id, drafts)
-    return IngestSummary(source.run_id, source.run_name, rows, rows.get("quarantine", 0), skipped=False)
+        made = put_run(home, source.campaign, source.run_id, drafts)
+    return _summary(source, made, skipped=False)
 
 
 def format_of(module: str) -> Format:
@@ -115,8 +114,12 @@ def _loaded(home: Path, source: Source, digest: str) -> IngestSummary | None:
     known = load_of(home, source.campaign, source.run_id)
     if known is None or known.source != digest:
         return None
-    rows = {table: sum(file.rows for file in files) for table, files in known.files.items()}
-    return IngestSummary(source.run_id, source.run_name, rows, rows.get("quarantine", 0), skipped=True)
+    return _summary(source, known, skipped=True)
+
+
+def _summary(source: Source, made: Load, *, skipped: bool) -> IngestSummary:
+    rows = {table: sum(file.rows for file in files) for table, files in made.files.items()}
+    return IngestSummary(source.run_id, source.run_name, rows, rows.get("quarantine", 0), skipped)
 
 
 def _identified(home: Path, form: Format, source: Source, campaign: str) -> Source:
@@ -191,10 +194,3 @@ def _drafts(
         written = sorted(folder.glob(f"{table}-*.parquet"))
         if written or len(con.table(table)):
             yield table, written or [write_draft(con, table, folder, source.campaign, source.run_id, digest)]
-
-
-def _rows_of(path: Path) -> int:
-    import pyarrow.parquet as pq
-
-    rows: int = pq.read_metadata(path).num_rows
-    return rows

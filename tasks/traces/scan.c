@@ -47,8 +47,13 @@ typedef struct {
     char *at, *end;
 } Room;
 
-static const char *const NUMBER_KEYS[NUMBERS] = {
-    "correlation", "External id", "device", "stream", "Python id", "Python parent id", "lineno", "external id",
+#define KEY(text) {text, sizeof text - 1}
+static const struct {
+    const char *text;
+    int64_t size;
+} NUMBER_KEYS[NUMBERS] = {
+    KEY("correlation"), KEY("External id"), KEY("device"), KEY("stream"),
+    KEY("Python id"), KEY("Python parent id"), KEY("lineno"), KEY("external id"),
 };
 
 static inline uint64_t eight(const uint8_t *p) {
@@ -378,18 +383,24 @@ static Room words_room(Scan *s) {
     return (Room){s->words + begin, s->words + s->text_capacity};
 }
 
+/* Whether the row before has this very text in the column: most process and thread ids, categories and phases. */
+static int repeats(const Scan *s, int column, int64_t row, const uint8_t *from, const uint8_t *to) {
+    int32_t code = row ? s->codes[column][row - 1] : -1;
+    if (code < 0) return 0;
+    int64_t begin = code ? s->word_ends[code - 1] : 0;
+    return s->word_ends[code] - begin == to - from && !memcmp(s->words + begin, from, (size_t)(to - from));
+}
+
 /* A string or number at `at` into a column of codes; null stays absent. */
 static int text_field(Scan *s, Text *t, int column, int64_t row) {
     const uint8_t *from, *to;
-    int escaped, wrong;
-    Room words = words_room(s);
+    int escaped = 0, wrong;
     if (*t->at == '"') {
         if ((wrong = string(t, &from, &to, &escaped))) return wrong;
-        if ((wrong = escaped ? unescaped(from, to, &words) : put(&words, from, to - from))) return wrong;
     } else if (digit(t) || (*t->at == '-' && t->at + 1 < t->end && t->at[1] <= '9')) {
         from = t->at;
         if ((wrong = number(t))) return wrong;
-        if ((wrong = put(&words, from, t->at - from))) return wrong;
+        to = t->at;
     } else if ((wrong = literal(t, "null")) != NOT_JSON) {
         s->codes[column][row] = -1;
         return wrong;
@@ -397,6 +408,12 @@ static int text_field(Scan *s, Text *t, int column, int64_t row) {
         wrong = value(t, NULL);
         return wrong ? wrong : BAD_TYPE;
     }
+    if (!escaped && repeats(s, column, row, from, to)) {
+        s->codes[column][row] = s->codes[column][row - 1];
+        return OK;
+    }
+    Room words = words_room(s);
+    if ((wrong = escaped ? unescaped(from, to, &words) : put(&words, from, to - from))) return wrong;
     int32_t code = coded(s, &words);
     s->codes[column][row] = code;
     return code < 0 ? TOO_MUCH : OK;
@@ -446,7 +463,7 @@ static int args_field(Scan *s, Text *t, Room *args, int64_t row) {
         int64_t size = to - from;
         if (size < 6 || size > 16) continue;
         for (int i = 0; i < NUMBERS; i++)
-            if ((int64_t)strlen(NUMBER_KEYS[i]) == size && !memcmp(NUMBER_KEYS[i], from, (size_t)size))
+            if (NUMBER_KEYS[i].size == size && !memcmp(NUMBER_KEYS[i].text, from, (size_t)size))
                 s->numbers[i][row] = whole(begin, t->at);
     }
     t->at++, t->depth--;

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.traces.plain_rows import split, write
 from tasks.warehouse import execute
 
 if TYPE_CHECKING:
@@ -21,14 +22,28 @@ def written(folder: Path) -> list[str]:
 
 
 def convert(
-    con: "duckdb.DuckDBPyConnection", rows: "pa.Table", path: Path, file_name: str, base_ns: int
+    con: "duckdb.DuckDBPyConnection", piece: "pa.Table", path: Path, run_id: str, file_name: str, base_ns: int
 ) -> None:
-    """One piece of a trace into a file of events, counters and quarantine. Several may run side by side."""
+    """One piece of a trace into files of events, counters and quarantine. Several may run side by side."""
+    plain, odd = split(piece)
+    if len(plain):
+        write(plain, path, run_id, file_name, base_ns)
+    if len(odd):
+        _convert_odd(con, odd, path.with_stem(f"{path.stem}-odd"), file_name, base_ns)
+
+
+def _convert_odd(
+    con: "duckdb.DuckDBPyConnection", rows: "pa.RecordBatch", path: Path, file_name: str, base_ns: int
+) -> None:
+    import pyarrow as pa
+
     with con.cursor() as own:
-        own.register("chunk", rows)
+        own.register("chunk", pa.Table.from_batches([rows]))
         execute(own, "convert/trace_file", file_name=file_name, base_ns=base_ns)
         execute(own, "convert/trace_rows")
         (count,) = execute(own, "convert/trace_events", path=str(path)).fetchall()[0]
+        if not count:
+            path.unlink()
         for table in ("gpu_work", "counters", "quarantine") if count < len(rows) else ():
             execute(own, f"convert/trace_{table}")
 
@@ -65,6 +80,13 @@ def _add_batches(con: "duckdb.DuckDBPyConnection", paths: list[str], head: dict[
     if engine is None:
         (engine,) = execute(con, "convert/trace_functions", paths=paths).fetchall()[0]
     execute(con, "convert/trace_engine", engine=engine, version=version)
+
+
+def kept(con: "duckdb.DuckDBPyConnection", folder: Path) -> int:
+    """How many events have their place, among those written or in `counters`."""
+    (sampled,) = execute(con, "convert/trace_sampled").fetchall()[0]
+    paths = written(folder)
+    return int(sampled) + (len(con.read_parquet(paths)) if paths else 0)
 
 
 def show_events(con: "duckdb.DuckDBPyConnection", folder: Path) -> None:
