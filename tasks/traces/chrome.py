@@ -22,13 +22,12 @@ from tasks.settings import LprismError
 from tasks.traces import profiler_config, steps
 from tasks.traces.foreign import source_of
 from tasks.traces.load import InputFile, Source
-from tasks.traces.scan import Place, rejected_row, rejection, scan
+from tasks.traces.scan import Chunk, Place, rejected_row, rejection, scan
 from tasks.traces.text import RAW_TEXT, gzip_error, open_text
 from tasks.warehouse import execute
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
 NAME = "chrome_trace"
 PIECE = 4 << 20  # stays in the processor's cache from gunzip to scan
@@ -105,14 +104,14 @@ def _convert(
     waiting: deque[Future[None]] = deque()
     execute(con, "publish/threads", threads=1)
     with trace.opened(), ThreadPoolExecutor(workers) as pool:
-        for number, rows in enumerate(grouped(trace.events())):
+        for number, chunks in enumerate(grouped(trace.events())):
             if number == 0:  # what stands after the events is not known yet
                 trace.added_ns = trace.base_ns() if base_ns is None else base_ns
-            piece = rows.append_column("event_index", _indices(rows_in, len(rows)))
-            path = folder / f"events-{number:06}.parquet"
-            name = source.files[0].name
-            waiting.append(pool.submit(steps.convert, con, piece, path, source.run_id, name, trace.added_ns))
-            rows_in += len(rows)
+            place = steps.Place(
+                folder / f"events-{number:06}.parquet", source.run_id, source.files[0].name, rows_in
+            )
+            waiting.append(pool.submit(steps.convert, con, chunks, place, trace.added_ns))
+            rows_in += sum(chunk.count for chunk in chunks)
             if len(waiting) > workers:
                 waiting.popleft().result()
         for future in waiting:
@@ -126,27 +125,18 @@ def _written(about: dict[str, Any]) -> str:
     return json.dumps(about, ensure_ascii=False).encode(errors="replace").decode()
 
 
-def _indices(first: int, count: int) -> "pa.Array":
-    import numpy as np
-    import pyarrow as pa
-
-    return pa.array(np.arange(first, first + count))
-
-
-def grouped(tables: Iterator["pa.Table"]) -> Iterator["pa.Table"]:
-    """The same rows in larger tables: a Parquet file each."""
-    import pyarrow as pa
-
-    group: list[pa.Table] = []
+def grouped(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
+    """The same chunks in larger groups: a Parquet file each."""
+    group: list[Chunk] = []
     rows = size = 0
-    for table in tables:
-        group.append(table)
-        rows, size = rows + len(table), size + table.nbytes
+    for chunk in chunks:
+        group.append(chunk)
+        rows, size = rows + chunk.count, size + chunk.size_bytes
         if rows >= ROWS_A_FILE or size >= BYTES_A_FILE:
-            yield pa.concat_tables(group)
+            yield group
             group, rows, size = [], 0, 0
     if group:
-        yield pa.concat_tables(group)
+        yield group
 
 
 def ahead(items: Iterator[Item]) -> Generator[Item]:
@@ -187,7 +177,7 @@ class Trace:
             why = getattr(error, "strerror", None) or error
             raise LprismError(f"{self.path}, after byte {self._begin + len(self._window)}: {why}") from error
 
-    def events(self) -> Iterator["pa.Table"]:
+    def events(self) -> Iterator[Chunk]:
         """Its events in pieces, as scan.py gives them; afterwards `head` is complete."""
         is_array = self._begins()
         while is_array:
@@ -248,14 +238,14 @@ class Trace:
             self.head.is_whole = not is_array
             return is_array
 
-    def _array(self) -> Iterator["pa.Table"]:
+    def _array(self) -> Iterator[Chunk]:
         """The events of the array that begins here."""
         place, is_last = Place(), False
         while True:
             chunk = scan(self._window, place, final=is_last, offset=self._begin)
             self._done(chunk.consumed)
-            if len(chunk.rows):
-                yield chunk.rows
+            if chunk.count:
+                yield chunk
             if chunk.is_full:
                 continue
             if place.ended:
@@ -270,7 +260,7 @@ class Trace:
                 is_last = not self._more()
         self.head.is_whole = self._is_bare
 
-    def _rest(self) -> Iterator["pa.Table"]:
+    def _rest(self) -> Iterator[Chunk]:
         """What stands after the end: one rejected row."""
         if self.head.is_whole and self._find_text():
             yield rejected_row(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tasks.settings import LprismError
 from tasks.traces.foreign import account, paths_of
 from tasks.traces.load import InputFile, Source
-from tasks.traces.text import LONGEST_LINE, RAW_TEXT, Line, lines, lines_view
+from tasks.traces.text import LONGEST_LINE, RAW_TEXT, Line, csv_fields, lines, lines_view
 from tasks.warehouse import execute
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _checked(record: Line, header: Sequence[str]) -> tuple[Mapping[str, str], st
     if not record.text:
         return {}, "empty line"
     try:
-        fields = _fields(record.text)
+        fields = csv_fields(record.text)
     except csv.Error as error:
         return {}, f"not CSV: {error}"
     if len(fields) != len(header):
@@ -176,11 +176,6 @@ def _checked(record: Line, header: Sequence[str]) -> tuple[Mapping[str, str], st
 
 def _names(header: str) -> list[str]:
     try:
-        return _fields(header)
+        return csv_fields(header)
     except csv.Error:
         return []
-
-
-def _fields(text: str) -> list[str]:
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
-    return next(csv.reader([text], strict=True), [])

@@ -16,18 +16,19 @@ PHASES = ("X", "B", "E", "i", "I", "s", "t", "f")  # each has a time
 GPU_WORK = ("kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset")  # waits for its launch
 PLACE_IN_ARGS = ("python",)  # so the schema of 2021 tells a Python function's
 _WHOLE = "^[0-9]{1,18}$"
+_PLACE = r"^(?P<file>.*)\((?P<line>[0-9]{1,9})\): "
 _NESTED = '"args":"{'
 
 
 def split(piece: "pa.Table") -> tuple["pa.RecordBatch", "pa.RecordBatch"]:
     """The plain rows of a piece of one row or more as scan.py gives it, and the others.
 
-    Their dictionaries hold what they use and nothing else.
+    Both have source_file and source_line of Python functions. Dictionaries hold what is used, nothing else.
     """
     import pyarrow.compute as pc
 
     (whole,) = piece.unify_dictionaries().combine_chunks().to_batches()
-    rows = _compacted(whole)
+    rows = _with_places(_compacted(whole))
     plain = _are_plain(rows)
     if pc.all(plain).as_py():
         return rows, rows.slice(0, 0)
@@ -96,6 +97,20 @@ def _compacted(rows: "pa.RecordBatch") -> "pa.RecordBatch":
 
     columns = [_used(column) if pa.types.is_dictionary(column.type) else column for column in rows.columns]
     return pa.RecordBatch.from_arrays(columns, rows.schema.names)
+
+
+def _with_places(rows: "pa.RecordBatch") -> "pa.RecordBatch":
+    """With what names such as `path/file.py(123): f` tell, each looked at once."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = rows["name"]
+    found = pc.extract_regex(names.dictionary, _PLACE)
+    files, lines = pc.struct_field(found, "file"), pc.struct_field(found, "line").cast(pa.int64())
+    with_line = lines.take(names.indices)
+    indices = pc.if_else(pc.is_valid(with_line), names.indices, None)
+    in_files = _used(pa.DictionaryArray.from_arrays(indices, files.fill_null("")))
+    return rows.append_column("source_file", in_files).append_column("source_line", with_line)
 
 
 def _used(column: "pa.DictionaryArray") -> "pa.DictionaryArray":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.settings import LprismError
-from tasks.traces.text import Line, chunks, lines
+from tasks.traces.text import Line, chunks, csv_fields, lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,7 +96,7 @@ LAYOUTS = (
 def header_of(line: str) -> Header | None:
     """What a header line says; None where it is of no layout."""
     try:
-        fields = _fields(line)
+        fields = csv_fields(line)
     except csv.Error:
         return None
     columns = tuple(_column(field) for field in fields)
@@ -177,7 +177,7 @@ def _parsed(line: Line, width: int) -> tuple[Sequence[str], str | None]:
     if line.problem:
         return (), line.problem
     try:
-        fields = _fields(line.text)
+        fields = csv_fields(line.text)
     except csv.Error as error:
         return (), f"no CSV: {error}"
     if not fields:
@@ -185,8 +185,3 @@ def _parsed(line: Line, width: int) -> tuple[Sequence[str], str | None]:
     if len(fields) != width:
         return (), f"{len(fields)} fields, and the header has {width}"
     return fields, None
-
-
-def _fields(text: str) -> list[str]:
-    # A row is one line: a quote that is not closed in its line takes no other row with it.
-    return next(csv.reader([text], strict=True), [])

@@ -10,8 +10,9 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, partial
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from tasks.traces.text import RAW_TEXT
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+    Column = np.ndarray[Any, Any]
 
 SOURCE = Path(__file__).with_name("scan.c")
 COMPILE_S = 60
@@ -55,9 +58,16 @@ class Place:
 class Chunk:
     """Rows of a piece of text, and how many of its bytes are done with; `is_full`: the rest has rows too."""
 
-    rows: "pa.Table"
+    count: int
+    size_bytes: int
     consumed: int
     is_full: bool
+    made: Callable[[], "pa.Table"]
+
+    @cached_property
+    def rows(self) -> "pa.Table":
+        """They are made where they are first asked for: the thread that scans has no time for it."""
+        return self.made()
 
 
 class _Scan(ctypes.Structure):
@@ -159,8 +169,8 @@ class _Buffers:
 def scan(text: bytearray, place: Place, *, final: bool, offset: int = 0) -> Chunk:
     """Read what events `text` holds whole, and move `place`; `final` says that no more text will come.
 
-    The rows' columns are TEXTS and NUMBERS, start_ns, duration_ns, args, source_file and source_line of
-    Python functions, and `problem` with `raw_text` of what could not be read. `offset` is where it begins.
+    The rows' columns are TEXTS and NUMBERS, start_ns, duration_ns, args, and `problem` with `raw_text` of
+    what could not be read. `offset` is where it begins.
     """
     compiled = library()
     buffers = place.buffers
@@ -178,7 +188,15 @@ def scan(text: bytearray, place: Place, *, final: bool, offset: int = 0) -> Chun
         )
         for row in rejected
     }
-    return Chunk(_table(buffers, result, problems), result.consumed, result.state == FULL)
+    count = result.rows
+    codes = [column[:count].copy() for column in buffers.codes]
+    numbers = [column[:count].copy() for column in (buffers.start_ns, buffers.duration_ns, *buffers.numbers)]
+    words = _copied(buffers.word_offsets, buffers.words, result.word_count)
+    args = _copied(buffers.args_offsets, buffers.args, count)
+    parts: list[Column] = [*codes, *numbers, *words, *args]
+    size = sum(part.nbytes for part in parts)
+    made = partial(_table, codes, numbers, words, args, problems)
+    return Chunk(count, size, result.consumed, result.state == FULL, made)
 
 
 def rejection(text: bytearray, problem: int, begin: int, end: int, offset: int) -> tuple[str, str]:
@@ -187,48 +205,43 @@ def rejection(text: bytearray, problem: int, begin: int, end: int, offset: int) 
     return f"{PROBLEMS[problem]}, at byte {offset + begin}", raw[:RAW_TEXT]
 
 
-def rejected_row(why: str, raw_text: str) -> "pa.Table":
+def rejected_row(why: str, raw_text: str) -> Chunk:
     """The row of a text that is too long for `scan`, or stands where no event can stand."""
     import pyarrow as pa
 
-    schema = scan(bytearray(), Place(), final=False).rows.schema
-    told = {"problem": why, "raw_text": raw_text}
-    return pa.table({one.name: pa.array([told.get(one.name)], one.type) for one in schema})
+    def made() -> "pa.Table":
+        schema = scan(bytearray(), Place(), final=False).rows.schema
+        told = {"problem": why, "raw_text": raw_text}
+        return pa.table({one.name: pa.array([told.get(one.name)], one.type) for one in schema})
+
+    return Chunk(1, len(why) + len(raw_text), 0, is_full=False, made=made)
 
 
-def _table(buffers: _Buffers, result: _Scan, problems: dict[int, tuple[str, str]]) -> "pa.Table":
+def _copied(offsets: "Column", data: "Column", count: int) -> tuple["Column", "Column"]:
+    return offsets[: count + 1].copy(), data[: offsets[count]].copy()
+
+
+def _table(
+    codes: "list[Column]",
+    numbers: "list[Column]",
+    words: "tuple[Column, Column]",
+    args: "tuple[Column, Column]",
+    problems: dict[int, tuple[str, str]],
+) -> "pa.Table":
+    import numpy as np
     import pyarrow as pa
 
-    count = result.rows
-    words = _strings(buffers.word_offsets, buffers.words, result.word_count)
+    dictionary = pa.LargeStringArray.from_buffers(len(words[0]) - 1, *map(pa.py_buffer, words))
     columns: dict[str, Any] = {}
-    for name, codes in zip(TEXTS, buffers.codes, strict=True):
-        indices = pa.array(codes[:count].copy(), mask=codes[:count] < 0)
-        columns[name] = pa.DictionaryArray.from_arrays(indices, words)
-    for name, numbers in (
-        ("start_ns", buffers.start_ns), ("duration_ns", buffers.duration_ns),
-        *zip(NUMBERS, buffers.numbers, strict=True),
-    ):  # fmt: skip
-        columns[name] = pa.array(numbers[:count].copy(), mask=numbers[:count] == NONE)
+    for name, column in zip(TEXTS, codes, strict=True):
+        columns[name] = pa.DictionaryArray.from_arrays(pa.array(column, mask=column < 0), dictionary)
+    for name, column in zip(("start_ns", "duration_ns", *NUMBERS), numbers, strict=True):
+        columns[name] = pa.array(column, mask=column == NONE)
+    given = pa.py_buffer(np.packbits(np.diff(args[0]) > 0, bitorder="little"))
+    texts = pa.LargeStringArray.from_buffers(len(args[0]) - 1, *map(pa.py_buffer, args), given)
     # Named JSON, which it is, so that DuckDB does not parse it once more.
-    args = _strings(buffers.args_offsets, buffers.args, count, empty_is_null=True)
-    columns["args"] = pa.ExtensionArray.from_storage(pa.json_(pa.large_string()), args)
-    return pa.table({**columns, **python_places(columns["name"]), **_problem_columns(count, problems)})
-
-
-def python_places(names: "pa.DictionaryArray") -> dict[str, "pa.Array"]:
-    """source_file and source_line of the names that read `path/file.py(123): f`, each looked at once."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    found = pc.extract_regex(names.dictionary, r"^(?P<file>.*)\((?P<line>[0-9]{1,9})\): ")
-    files, lines = pc.struct_field(found, "file"), pc.struct_field(found, "line").cast(pa.int64())
-    with_line = lines.take(names.indices)
-    indices = pc.if_else(pc.is_valid(with_line), names.indices, None)
-    return {
-        "source_file": pa.DictionaryArray.from_arrays(indices, files.fill_null("")),
-        "source_line": with_line,
-    }
+    columns["args"] = pa.ExtensionArray.from_storage(pa.json_(pa.large_string()), texts)
+    return pa.table({**columns, **_problem_columns(len(texts), problems)})
 
 
 def _problem_columns(count: int, problems: dict[int, tuple[str, str]]) -> dict[str, "pa.Array"]:
@@ -241,14 +254,3 @@ def _problem_columns(count: int, problems: dict[int, tuple[str, str]]) -> dict[s
         "problem": pa.array([why for why, _ in told], pa.string()),
         "raw_text": pa.array([text for _, text in told], pa.string()),
     }
-
-
-def _strings(
-    offsets: "np.ndarray[Any, Any]", data: "np.ndarray[Any, Any]", count: int, *, empty_is_null: bool = False
-) -> "pa.Array":
-    import numpy as np
-    import pyarrow as pa
-
-    kept, used = offsets[: count + 1].copy(), data[: offsets[count]].copy()
-    valid = pa.py_buffer(np.packbits(np.diff(kept) > 0, bitorder="little")) if empty_is_null else None
-    return pa.LargeStringArray.from_buffers(count, pa.py_buffer(kept), pa.py_buffer(used), valid)

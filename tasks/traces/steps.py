@@ -1,10 +1,13 @@
 """What SQL makes of a trace's events: files piece by piece, launches of GPU work, devices, batches."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.traces.plain_rows import split, write
+from tasks.traces.scan import Chunk
 from tasks.warehouse import execute
 
 if TYPE_CHECKING:
@@ -21,20 +24,41 @@ def written(folder: Path) -> list[str]:
     return sorted(map(str, folder.glob("events-*.parquet")))
 
 
-def convert(
-    con: "duckdb.DuckDBPyConnection", piece: "pa.Table", path: Path, run_id: str, file_name: str, base_ns: int
-) -> None:
+@dataclass(frozen=True)
+class Place:
+    """Where a piece of a trace belongs: its Parquet file, its run and file, and its first event_index."""
+
+    path: Path
+    run_id: str
+    file_name: str
+    first: int
+
+
+def convert(con: "duckdb.DuckDBPyConnection", chunks: Sequence[Chunk], place: Place, base_ns: int) -> None:
     """One piece of a trace into files of events, counters and quarantine. Several may run side by side."""
-    plain, odd = split(piece)
+    import numpy as np
+    import pyarrow as pa
+
+    piece = pa.concat_tables([chunk.rows for chunk in chunks])
+    indices = pa.array(np.arange(place.first, place.first + len(piece)))
+    plain, odd = split(piece.append_column("event_index", indices))
     if len(plain):
-        write(plain, path, run_id, file_name, base_ns)
+        write(plain, place.path, place.run_id, place.file_name, base_ns)
     if len(odd):
-        _convert_odd(con, odd, path.with_stem(f"{path.stem}-odd"), file_name, base_ns)
+        path = place.path.with_stem(f"{place.path.stem}-odd")
+        _convert_odd(con, odd, path, place.file_name, base_ns, has_plain=len(plain) > 0)
 
 
 def _convert_odd(
-    con: "duckdb.DuckDBPyConnection", rows: "pa.RecordBatch", path: Path, file_name: str, base_ns: int
+    con: "duckdb.DuckDBPyConnection",
+    rows: "pa.RecordBatch",
+    path: Path,
+    file_name: str,
+    base_ns: int,
+    *,
+    has_plain: bool,
 ) -> None:
+    # Every piece leaves a file, if need be an empty one: a trace may be all counters, or all GPU work.
     import pyarrow as pa
 
     with con.cursor() as own:
@@ -42,7 +66,7 @@ def _convert_odd(
         execute(own, "convert/trace_file", file_name=file_name, base_ns=base_ns)
         execute(own, "convert/trace_rows")
         (count,) = execute(own, "convert/trace_events", path=str(path)).fetchall()[0]
-        if not count:
+        if not count and has_plain:
             path.unlink()
         for table in ("gpu_work", "counters", "quarantine") if count < len(rows) else ():
             execute(own, f"convert/trace_{table}")

@@ -1,6 +1,7 @@
 """Lines of text files, plain or gzipped: numbered, bounded in length, none dropped, into Arrow for DuckDB."""
 
 import codecs
+import csv
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +65,13 @@ def lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[Line]:
         except (OSError, EOFError, gzip_error()) as error:
             why = getattr(error, "strerror", None) or error
             raise LprismError(f"{path}, after line {number}: {why}") from error
+
+
+def csv_fields(text: str) -> list[str]:
+    """The fields of one line: a quote that is not closed in it takes no other with it. Raises csv.Error."""
+    if csv.field_size_limit() < LONGEST_LINE:  # of the process; lines are bounded where they are read
+        csv.field_size_limit(LONGEST_LINE)
+    return next(csv.reader([text], strict=True), [])
 
 
 def gzip_error() -> type[Exception]:
