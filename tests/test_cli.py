@@ -331,7 +331,7 @@ def test_a_campaign_that_is_not_there_is_named_with_the_nearest(tmp_path: Path) 
     """A misspelt campaign is answered like a misspelt key, and cannot leave the lake."""
     with pytest.raises(SpecError, match="holds no campaign yet"):
         options.home_of(tmp_path, "demo-1")
-    (tmp_path / "lake" / "runs" / "demo-20261123T014500").mkdir(parents=True)
+    (tmp_path / "lake" / "seals" / "demo-20261123T014500").mkdir(parents=True)
     assert options.home_of(tmp_path, "demo-20261123T014500") == tmp_path
     for wrong in ("demo-20261123T01450", "../runs/demo-20261123T014500"):
         with pytest.raises(SpecError, match="did you mean 'demo-20261123T014500'"):

@@ -27,16 +27,16 @@ SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The campaign spe
 
 
 def home_of(given: Path | None, campaign: str) -> Path:
-    """Return the home, if its lake has runs of the campaign.
+    """Return the home, if its lake has the campaign.
 
     Raises:
         SpecError: it has none; the message names the nearest campaign that it has.
     """
+    from tasks.lake import campaigns_of
     from tasks.spec_errors import unknown
 
     home = home_path(given)
-    runs = home / "lake" / "runs"
-    known = sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
+    known = campaigns_of(home)
     if campaign in known:
         return home
     if not known:
