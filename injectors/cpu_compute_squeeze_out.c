@@ -1,7 +1,8 @@
 /* Saturates the vector units of the CPUs it may run on, or measures what they still give.
  *
- *   squeeze burn    THREADS SECONDS   tight FMA / SQRT / RCP14 loops; ends by itself after SECONDS
- *   squeeze measure MILLISECONDS      one thread of FMA; prints {"isa": ..., "gflops": ...}
+ *   squeeze burn    THREADS SECONDS SHARE   tight FMA / SQRT / RCP14 loops in SHARE percent of every 5 ms, in all
+ *                                           threads at once; ends by itself after SECONDS
+ *   squeeze measure MILLISECONDS            one thread of FMA; prints {"isa": ..., "gflops": ...}
  *
  * AVX-512 where the CPU has it, else AVX2 + FMA, else scalar; the first line printed says which.
  * The kind of load is that of the published anomaly (arXiv 2601.09258, CPU compute squeeze-out). */
@@ -16,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define PERIOD_S 0.005
 #define ROUNDS 4096 /* between two looks at the clock: some 10 microseconds */
 
 typedef double (*kernel)(double);
@@ -123,9 +125,20 @@ static double now(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static double share = 1.0;
+
+static void pause_for(double seconds) {
+  struct timespec t = {0, (long)(1e9 * seconds)};
+  if (seconds > 0) nanosleep(&t, NULL);
+}
+
 static void *burn(void *until) {
-  double x = 1.0, end = *(double *)until;
-  while (!stopped && now() < end) x = burn_kernel(x - (double)(int64_t)x);
+  double x = 1.0, end = *(double *)until, at;
+  while (!stopped && (at = now()) < end) {
+    double period = (double)(int64_t)(at / PERIOD_S);
+    if (at >= (period + share) * PERIOD_S) pause_for((period + 1) * PERIOD_S - at);
+    else x = burn_kernel(x - (double)(int64_t)x);
+  }
   sink = x;
   return NULL;
 }
@@ -178,8 +191,11 @@ int main(int argc, char **argv) {
   prctl(PR_SET_PDEATHSIG, SIGKILL); /* whoever started the fault is gone: so is the fault */
   if (getppid() == 1 && getenv("LPRISM_SESSION")) return 1; /* it went before prctl took hold */
   choose();
-  if (argc == 4 && strcmp(argv[1], "burn") == 0) return run_burn(bounded(argv[2], 1, 1024), bounded(argv[3], 1, 86400));
+  if (argc == 5 && strcmp(argv[1], "burn") == 0) {
+    share = (double)bounded(argv[4], 1, 100) / 100;
+    return run_burn(bounded(argv[2], 1, 65536), bounded(argv[3], 1, 86401));
+  }
   if (argc == 3 && strcmp(argv[1], "measure") == 0) return run_measure(bounded(argv[2], 10, 60000));
-  fprintf(stderr, "usage: squeeze burn THREADS SECONDS | squeeze measure MILLISECONDS\n");
+  fprintf(stderr, "usage: squeeze burn THREADS SECONDS SHARE | squeeze measure MILLISECONDS\n");
   return 2;
 }

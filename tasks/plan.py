@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from tasks.settings import SpecError
-from tasks.spec import CampaignSpec, Engine, Host, Scalar, masked
+from tasks.spec import NORMAL, SHAM, CampaignSpec, Engine, Host, Scalar, masked
 
 # What a cell takes beside its windows, as seen on two cores.
 ENGINE_START_S = 45.0
@@ -39,6 +39,11 @@ class Cell:
     repetition: int
     run_id: str = ""
     run_order: int = 0
+
+    @property
+    def has_fault(self) -> bool:
+        """Whether a fault's life cycle is part of the run; that of `sham` changes nothing."""
+        return self.scenario != NORMAL
 
     @property
     def workload(self) -> str:
@@ -93,7 +98,7 @@ def _combinations(
             engine_kind=engine.kind,
             model=engine.model,
             scenario=scenario.name,
-            anomaly=scenario.anomaly,
+            anomaly=None if scenario.name == SHAM else scenario.anomaly,
             strength=dict(scenario.strength),
             input_length=input_length,
             output_length=output_length,

@@ -30,11 +30,14 @@ HEARTBEAT_EVERY_S = 2.0
 KEEPALIVE_S = 5
 MAX_FILE_BYTES = 4 << 30
 BOOTSTRAP = """
-import json, os, sys
+import json, os, platform, sys
 if sys.version_info < (3, 9): sys.exit("the host needs python 3.9 or newer, not " + sys.version.split()[0])
 base = os.path.join(os.path.expanduser("~"), ".latencyprism")
-os.makedirs(os.path.join(base, "sessions"), mode=0o700, exist_ok=True)
-print(json.dumps({"base": base, "shipped": os.path.isdir(os.path.join(base, sys.argv[1]))}))
+node = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in platform.node())
+sessions = os.path.join(base, "sessions", node)  # a home on NFS is that of many hosts
+os.makedirs(sessions, mode=0o700, exist_ok=True)
+shipped = os.path.isdir(os.path.join(base, sys.argv[1]))
+print(json.dumps({"base": base, "sessions": sessions, "shipped": shipped}))
 """
 UNPACK = """
 import os, shutil, sys, tarfile
@@ -178,10 +181,10 @@ def _check(host: str, path: Path, digest: str) -> None:
 def supervise(address: Address, session: str) -> Iterator[Supervisor]:
     """Connect, ship what runs there, start the supervisor; on leaving, everything on the host is ended."""
     with _connected(address) as connection:
-        base, sha = _ship(connection, address)
-        folder = f"{base}/sessions/{session}"
-        channel = _start(connection, address, f"{base}/{sha}", folder)
-        supervisor = Supervisor(address.name, connection, channel, address.python, f"{base}/{sha}", folder)
+        code, sessions = _ship(connection, address)
+        folder = f"{sessions}/{session}"
+        channel = _start(connection, address, code, folder)
+        supervisor = Supervisor(address.name, connection, channel, address.python, code, folder)
         supervisor.answer("start", 0, CONNECT_S)
         threading.Thread(target=supervisor.beat, daemon=True, name=f"heartbeat-{address.name}").start()
         try:
@@ -243,7 +246,23 @@ def _login(address: Address) -> dict[str, Any]:
     return {"key_filename": str(address.identity_file), "look_for_keys": False, "allow_agent": False}
 
 
+def restore(address: Address) -> dict[str, list[str]]:
+    """Undo what ended sessions left on a host: {"found": [what], "left": [what could not be undone]}.
+
+    Raises HostError when it cannot be reached, or a campaign has it now.
+    """
+    with _connected(address) as connection:
+        code, sessions = _ship(connection, address)
+        there = ["sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", code]
+        answer = run(connection, address, [*there, address.python, "-m", "tasks.host.undo", sessions])
+        said: dict[str, Any] = json.loads(answer.splitlines()[-1])
+    if "refused" in said:
+        raise HostError(f"{address.name}: {said['refused']}")
+    return said
+
+
 def _ship(connection: fabric.Connection, address: Address) -> tuple[str, str]:
+    """Unpack there what runs there; returns (its folder, the folder of the host's sessions)."""
     archive = shipped()
     sha = hashlib.sha256(archive).hexdigest()[:16]
     answer = run(connection, address, [address.python, "-c", BOOTSTRAP, sha])
@@ -256,7 +275,7 @@ def _ship(connection: fabric.Connection, address: Address) -> tuple[str, str]:
         tar = f"{base}/{sha}.{os.getpid()}.tar"
         connection.sftp().putfo(io.BytesIO(archive), tar)
         run(connection, address, [address.python, "-c", UNPACK, base, sha, tar])
-    return base, sha
+    return f"{base}/{sha}", str(said["sessions"])
 
 
 def shipped() -> bytes:

@@ -20,6 +20,7 @@ from typing import Any
 
 from tasks import server as servers
 from tasks.engines import vllm
+from tasks.fault import Fault, UndoFailed
 from tasks.plan import Cell
 from tasks.progress import Progress, say
 from tasks.remote import HostError, Supervisor
@@ -42,10 +43,6 @@ class RunFailed(LprismError):
     """This cell could not be carried out; the text is the reason in its manifest."""
 
 
-class UndoFailed(LprismError):
-    """A fault's undo is not proved: nothing more may run on that host."""
-
-
 @dataclass
 class Run:
     """One cell on one host, while it is carried out: what it has noted so far becomes the manifest."""
@@ -61,7 +58,7 @@ class Run:
     phases: list[dict[str, Any]] = field(default_factory=list)
     commands: dict[str, list[str]] = field(default_factory=dict)
     exit_codes: dict[str, int | None] = field(default_factory=dict)
-    effect: dict[str, Any] | None = None
+    fault: Fault | None = None
     probe_errors: int | None = None
     folder: str = ""
     began: float = field(default_factory=time.monotonic)
@@ -84,7 +81,8 @@ class Run:
                 self._start_load()
             with self.phase("warm up", self.spec.windows.warmup_s):
                 self._hold(self.spec.windows.warmup_s)
-            self._measure("before")
+            if self.fault:
+                self._prepare(self.fault)
             self._start_recording()
             self._windows()
         except BaseException:
@@ -98,14 +96,11 @@ class Run:
     def _windows(self) -> None:
         windows = self.spec.windows
         self._window("baseline", windows.baseline_s)
-        if self.cell.anomaly:
-            self._apply()
+        if self.fault:
+            self._apply(self.fault)
         self._window("fault", windows.fault_s)
-        if self.cell.anomaly:
-            self._measure("during")
-            self._revert()
-            self._measure("after")
-            self._judge()
+        if self.fault:
+            self._revert(self.fault)
         self._window("recovery", windows.recovery_s)
         self.mark("recording_stop")
 
@@ -153,45 +148,30 @@ class Run:
             self._hold(seconds)
             self.mark(f"{name}_end")
 
-    def _apply(self) -> None:
-        seconds = int(self.spec.windows.fault_s) + FAULT_MARGIN_S
+    def _prepare(self, fault: Fault) -> None:
+        with self.phase("measure the effect, before", 1.0):
+            fault.plan(
+                cpus=self.engine_cpus, seconds=self.spec.windows.fault_s + FAULT_MARGIN_S,
+                gpus=self.host.gpus, log=f"{self.folder}/fault.log", python=self.server.python,
+                target=self.server.session,
+            )  # fmt: skip
+            fault.measure("before")
+
+    def _apply(self, fault: Fault) -> None:
         with self.phase("inject", 0.5):
             self.mark("fault_apply")
-            applied = self.supervisor.ask(
-                "fault_apply", anomaly=self.cell.anomaly, strength=dict(self.cell.strength),
-                cpus=self.engine_cpus, seconds=seconds, log=f"{self.folder}/fault.log",
-            )  # fmt: skip
-            self._noted_effect()["detail"] = applied["detail"]
+            fault.apply()
 
-    def _revert(self) -> None:
+    def _revert(self, fault: Fault) -> None:
+        with self.phase("measure the effect, during", 1.0):
+            fault.check_on()
+            fault.measure("during")
+            fault.check_on()
         with self.phase("undo", 0.5):
             self.mark("fault_revert")
-            try:
-                self.supervisor.ask("fault_revert", anomaly=self.cell.anomaly)
-            except HostError as error:
-                raise UndoFailed(f"{self.cell.anomaly} could not be undone: {error}") from error
-
-    def _measure(self, when: str) -> None:
-        if not self.cell.anomaly:
-            return
-        with self.phase(f"measure the effect, {when}", 0.5):
-            said = self.supervisor.ask("fault_probe", anomaly=self.cell.anomaly, cpus=self.engine_cpus)
-            self._noted_effect().update({"metric": said["metric"], "unit": said["unit"], when: said["value"]})
-
-    def _judge(self) -> None:
-        effect = self._noted_effect()
-        measures = {when: effect[when] for when in ("before", "during", "after")}
-        effect.update(self.supervisor.ask("fault_judge", anomaly=self.cell.anomaly, **measures))
-        shown = ", ".join(f"{when} {value:.1f}" for when, value in measures.items())
-        if not effect["undone"]:
-            raise UndoFailed(f"the undo of {self.cell.anomaly} is not proved ({shown} {effect['unit']})")
-        if not effect["proved"]:
-            raise RunFailed(f"injection_failed: {effect['metric']} did not fall ({shown} {effect['unit']})")
-
-    def _noted_effect(self) -> dict[str, Any]:
-        if self.effect is None:
-            self.effect = {"proved": False, "undone": False}
-        return self.effect
+            fault.revert()
+        with self.phase("measure the effect, after", 1.0):
+            fault.judge()
 
     def _hold(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -210,8 +190,11 @@ class Run:
         return vllm.server_failure(str(self.supervisor.ask("tail", name=name)))
 
     def _stop_all(self) -> None:
+        if self.fault and self.fault.on:  # only when something has gone wrong
+            with contextlib.suppress(UndoFailed):  # the host is dirty then, and takes no other cell
+                self.fault.revert()
         with self.phase("stop load and recorders", 2.0):
-            errors = [error for name in ("fault", "sampler", "load") if (error := self._stop(name))]
+            errors = [error for name in ("sampler", "load") if (error := self._stop(name))]
             self.supervisor.ask("record", run_folder="")
             end = time.monotonic() + PROBE_CLOSE_S
             while (errors_seen := self._probe_errors()) is None and time.monotonic() < end:
@@ -230,8 +213,7 @@ class Run:
             code = self.supervisor.ask("stop", name=name)
         except HostError as error:
             return str(error)
-        if name != "fault":  # the fault runs on only when something has gone wrong
-            self.exit_codes[name] = code
+        self.exit_codes[name] = code
         return None
 
     def mark(self, name: str) -> None:
@@ -307,7 +289,7 @@ def _manifest(run: Run, campaign: str, reason: str | None, fetched: list[dict[st
         "slo": run.spec.slo.model_dump(), "host_facts": run.facts, "engine_cpus": run.engine_cpus,
         "our_cpus": run.our_cpus, "versions": {"engine": run.server.version, "python": run.facts["python"]},
         "commands": {"engine": run.server.command, **run.commands}, "marks": run.marks, "phases": run.phases,
-        "effect": run.effect, "exit_codes": run.exit_codes,
+        "effect": run.fault.effect if run.fault else None, "exit_codes": run.exit_codes,
         "probe_errors": run.probe_errors, "files": fetched,
     }  # fmt: skip
 

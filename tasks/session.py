@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import server as servers
+from tasks.fault import Fault
 from tasks.plan import ENGINE_START_S, Cell
 from tasks.progress import Progress, say
 from tasks.remote import Address, HostError, Supervisor, supervise
@@ -50,6 +51,8 @@ class HostSession:
         try:
             server = self._server_for(self.spec.engines[cell.engine])
             run = Run(self.supervisor, server, self.host, cell, self.spec, cells, self.facts)
+            if cell.has_fault:
+                run.fault = Fault(self.supervisor, cell.scenario, cell.strength)
             execute(run, self.home, self.campaign)
         except RunFailed as error:
             self.server = None  # whatever state it is in, the next cell gets a fresh one
@@ -79,12 +82,18 @@ class HostSession:
             raise HostError(f"{self.host.name}: {free >> 20} MiB free, {needed >> 20} MiB needed for records")
         _check_cpus(self.host, self.facts)
         self.supervisor.ask("bind", cpus=servers.our_cpus(self.host, self.facts))
-        for anomaly, strength in {
-            (cell.anomaly, json.dumps(dict(cell.strength))) for cell in cells if cell.anomaly
-        }:
-            missing = self.supervisor.ask("fault_check", anomaly=anomaly, strength=json.loads(strength))
-            if missing:
-                raise HostError(f"{self.host.name} cannot have {anomaly}: {missing}")
+        for scenario, strength, engine in sorted(
+            {(cell.scenario, json.dumps(cell.strength), cell.engine) for cell in cells if cell.has_fault}
+        ):
+            fault = Fault(self.supervisor, scenario, json.loads(strength))
+            try:
+                fault.plan(
+                    cpus=servers.engine_cpus(self.host, self.facts), seconds=self.spec.windows.fault_s + 1,
+                    log=f"{self.supervisor.folder}/fault.log", gpus=self.host.gpus,
+                    python=engine_python(self.host, self.spec.engines[engine]),
+                )  # fmt: skip
+            except HostError as error:
+                raise HostError(f"{self.host.name} cannot have {scenario}: {error}") from error
 
 
 def _check_cpus(host: Host, facts: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ message names the file, the key and the nearest valid one. Dumping a spec gives 
 values of `env` excepted: those are masked, and what is masked is refused.
 """
 
+import importlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from tasks.host import strengths
 from tasks.settings import SpecError
 from tasks.spec_errors import in_words, unknown
 from tasks.yaml_file import read_mapping
@@ -30,21 +32,10 @@ from tasks.yaml_file import read_mapping
 ROOT = Path(__file__).resolve().parent.parent
 LAB = "lab"
 NORMAL = "normal"
+SHAM = "sham"
 
 # Planned and not built yet: they get an answer of their own, so that nobody looks for a typing error.
 NOT_YET_ENGINES = ("sglang", "xdit")
-NOT_YET_SCENARIOS = (
-    "sham",
-    "cpu_frequency_reduction",
-    "cpu_quota",
-    "cpu_swap",
-    "gpu_instability",
-    "gpu_memory_squeeze_out_NVLink",
-    "gpu_memory_squeeze_out_PCIe",
-    "gpu_preemption",
-    "gpu_swap",
-    "network_contention",
-)
 NOT_YET_KEYS = ("container", "attach", "group", "deep_iterations")
 # The last word of a name: `api-key`, `HF_TOKEN`, but not `max-num-batched-tokens` or `tokenizer`.
 SECRET = re.compile(r"(?:^|[-_.])(?:keys?|token|secrets?|passwords?)$", re.IGNORECASE)
@@ -170,9 +161,12 @@ class Scenario(_Part):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        _known_name("scenario", self.name, known_scenarios(), NOT_YET_SCENARIOS)
+        _known_name("scenario", self.name, known_scenarios(), ())
         if self.anomaly is None and self.strength:
             raise ValueError("the scenario 'normal' injects nothing, so it has no strength")
+        if self.anomaly is not None:
+            known = importlib.import_module(f"injectors.{self.anomaly}").STRENGTH
+            strengths.complete(self.anomaly, known, self.strength)
         return self
 
     def __str__(self) -> str:
@@ -341,7 +335,7 @@ def known_engines() -> list[str]:
 
 
 def known_scenarios() -> list[str]:
-    """`normal` and the anomalies: the modules of injectors."""
+    """`normal`, and the modules of injectors: `sham` and the anomalies."""
     return [NORMAL, *_module_names(ROOT / "injectors")]
 
 

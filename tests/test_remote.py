@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.host import processes, state
+from tasks.host import processes, state, undo
 from tasks.remote import Address, HostError, shipped, supervise
 
 SLEEPER = [
@@ -144,7 +144,7 @@ def test_what_was_started_is_on_record_before_it_runs(tmp_path: Path) -> None:
     """The record is written by the child itself; what could not become its program is off it again."""
     (session,) = sleepers(tmp_path, "engine").values()
     assert state.read_sessions(tmp_path) == {"engine": (session, processes.start_ticks(session))}
-    assert state.undo(tmp_path) == []
+    assert undo.everything(tmp_path) == []
     assert (state.read_sessions(tmp_path), processes.session_members(session)) == ({}, set())
 
 
@@ -157,7 +157,7 @@ def test_a_full_disk_does_not_stop_the_undo(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # every write now fails with an OSError
     try:
         state.beat(tmp_path)
-        failures = state.undo(tmp_path)
+        failures = undo.everything(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, hard))
     assert failures == []
@@ -171,17 +171,19 @@ def test_what_cannot_be_ended_does_not_keep_the_others(
     """An error of the system's at the fault is reported, stays on record, and the engine is ended."""
     started, end_session = sleepers(tmp_path, "fault", "engine"), processes.end_session
 
-    def end(session: int) -> None:  # the system refuses: not to be had from a real kernel as root
+    def end(
+        session: int, _grace_s: float = 0
+    ) -> None:  # the system refuses: not to be had from a real kernel as root
         if session == started["fault"]:
             raise PermissionError(1, "Operation not permitted")
         end_session(session)
 
     monkeypatch.setattr(processes, "end_session", end)
-    assert state.undo(tmp_path) == ["fault: [Errno 1] Operation not permitted"]
+    assert undo.everything(tmp_path) == ["fault: [Errno 1] Operation not permitted"]
     assert processes.session_members(started["engine"]) == set()
     assert list(state.read_sessions(tmp_path)) == ["fault"]
     monkeypatch.undo()
-    assert state.undo(tmp_path) == []
+    assert undo.everything(tmp_path) == []
     assert processes.session_members(started["fault"]) == set()
 
 

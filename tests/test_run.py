@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from tasks.cli.pipeline import _keep_off_engine_cpus
+from tasks.fault import UndoFailed
 from tasks.host import facts
 from tasks.plan import plan
 from tasks.remote import HostError
-from tasks.run import UndoFailed
 from tasks.server import ServerError
 from tasks.session import CampaignStopped, close_campaign, open_campaign, open_session
 from tasks.settings import LprismError

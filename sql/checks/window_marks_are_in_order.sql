@@ -1,6 +1,6 @@
 -- One row per run of ours whose marks are not in the order in which a run goes, or that is complete and lacks one.
 -- Grain: (run_id). Reads: runs. Params: none.
--- fault_apply and fault_revert are there when a fault is injected, and only then.
+-- fault_apply and fault_revert are there when the life of a fault is part of the run (sham: of none), and only then.
 WITH
 ordered AS (
     SELECT
@@ -19,4 +19,4 @@ ordered AS (
 SELECT run_id, marks
 FROM ordered
 WHERE marks <> LIST_SORT(marks)
-   OR status = 'complete' AND LEN(marks) <> CASE WHEN anomaly IS NULL THEN 8 ELSE 10 END;
+   OR status = 'complete' AND LEN(marks) <> CASE WHEN scenario = 'normal' THEN 8 ELSE 10 END;

@@ -65,7 +65,7 @@ SELECT
     b.rank,
     CASE
         -- The effect is measured here, on the server's own cores: what is slow is slow of the measure.
-        WHEN r.anomaly IS NOT NULL
+        WHEN r.fault_apply_ns IS NOT NULL
             AND b.start_ns >= r.fault_end_ns
             AND b.start_ns < COALESCE(r.recovery_start_ns, 9223372036854775807) THEN NULL
         WHEN b.start_ns >= r.baseline_start_ns AND b.end_ns <= r.baseline_end_ns THEN 'baseline'

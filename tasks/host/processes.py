@@ -90,6 +90,18 @@ def start_ticks(pid: int) -> int | None:
     return int(fields[19]) if fields else None
 
 
+def alive(pid: int, ticks: int | None) -> bool:
+    """Whether the process that started at `ticks` still runs: it is no zombie, and its pid not another's."""
+    fields = stat_fields(pid)
+    return fields is not None and int(fields[19]) == ticks and fields[0] not in ("Z", "X")
+
+
+def reused(session: int, ticks: int) -> bool:
+    """Whether the leader's pid now belongs to another process (the session ended long ago)."""
+    now = start_ticks(session)
+    return now is not None and now != ticks
+
+
 def end_session(session: int, grace_s: float = 3.0) -> None:
     """SIGTERM everything in the session, SIGKILL what is left after grace_s; raises StillAlive."""
     for number, seconds in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 3.0)):

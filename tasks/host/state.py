@@ -1,6 +1,7 @@
 """What is running for a campaign on this host, on disk before it runs: the undo reads nothing else.
 
-One folder a campaign session: session-<name> (which process sessions exist), heartbeat, runs.
+One folder a campaign session: session-<name> (which process sessions exist), boot (which start of the host),
+fault.json (site.py), heartbeat, runs. Beside these folders: lease, and `dirty` while an undo is not proved.
 Standard library only (Python >= 3.9).
 """
 
@@ -12,13 +13,11 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from tasks.host import processes
-
 if TYPE_CHECKING:
     from pathlib import Path
 
 HEARTBEAT_LIMIT_S = 10.0
-UNDO_ORDER = ("fault", "load", "sampler", "engine")  # the fault first, whatever else goes wrong
+DIRTY = "dirty"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -65,22 +64,10 @@ def silent_for_s(folder: Path) -> float:
     return time.monotonic() - last
 
 
-def undo(folder: Path) -> list[str]:
-    """End everything this campaign session started, the fault first; returns what could not be ended."""
-    failures = []
-    sessions = read_sessions(folder)
-    for name in sorted(sessions, key=lambda known: UNDO_ORDER.index(known) if known in UNDO_ORDER else 9):
-        session, ticks = sessions[name]
-        try:
-            if not _reused(session, ticks):
-                processes.end_session(session)
-            forget(folder, name)
-        except (processes.StillAlive, OSError) as error:  # the others are ended all the same
-            failures.append(f"{name}: {error}")
-    return failures
-
-
-def _reused(session: int, ticks: int) -> bool:
-    """Whether the leader's pid now belongs to another process (ours ended long ago)."""
-    now = processes.start_ticks(session)
-    return now is not None and now != ticks
+def mark_dirty(folder: Path, why: str) -> None:
+    """Note that no fault or cell may run on this host until it was restored; the first reason stands."""
+    with contextlib.suppress(OSError):  # on a full disk what is left to undo still says so
+        if not (folder.parent / DIRTY).exists():
+            write_json(
+                folder.parent / DIRTY, {"session": folder.name, "why": why, "since_ns": time.time_ns()}
+            )

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib
 import json
 import os
 import select
@@ -28,9 +27,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Callable
 
-from tasks.host import clock, facts, ports, processes, state
+from tasks.host import clock, facts, fault, ports, processes, state, strengths, undo
+from tasks.host.site import Site, Trouble, boot_id, write
 
-LEASE = Path("lease")  # in the folder that all sessions of this user share on this host
 LOG_TAIL_BYTES = 65_536  # a dying vLLM reports a hundred lines after the exception that matters
 BUSY_S = 8.0  # the longest a command may keep us from the next heartbeat: the watchdog waits 12 s
 
@@ -167,36 +166,94 @@ class Session:
             errors += int(json.loads(end + rest)["probe_errors"])
         return errors
 
-    def fault_check(self, anomaly: str, strength: dict[str, Any]) -> str | None:
-        """What this host lacks for a fault, in one line, or nothing."""
-        missing: str | None = _injector(anomaly).requirements(strength, self.folder)
-        return missing
+    def fault_plan(
+        self, anomaly: str, strength: dict[str, Any], cpus: list[int], seconds: float, log: str,
+        target: int | None = None, gpus: list[int] | None = None, python: str | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Say which fault the next requests are about; returns its strength with the defaults filled in.
 
-    def fault_apply(
-        self, anomaly: str, strength: dict[str, Any], cpus: list[int], seconds: int, log: str
-    ) -> dict[str, Any]:
-        """Cause the fault; it ends by itself after `seconds`, whatever happens to us."""
+        `target` is the process session of the server, by default the one started here.
+        """
+        if seconds < 1:
+            raise Refused(f"a fault lasts at least 1 s, not {seconds:g}")
+        if (self.folder / fault.STATE).exists():
+            raise Refused("a fault is on already: revert it first")
+        if target is None and "engine" in self.children:
+            target = self.children["engine"].pid
+        whole = strengths.complete(anomaly, fault.injector(anomaly).STRENGTH, strength)
+        peer = (os.environ.get("SSH_CONNECTION") or "").partition(" ")[0] or None
+        guards = [(pid, processes.start_ticks(pid) or 0) for pid in (os.getpid(), self.watchdog)]
+        site = Site(
+            anomaly,
+            whole,
+            str(self.folder),
+            log,
+            cpus,
+            seconds,
+            target,
+            gpus or [],
+            python,
+            peer,
+            guards=guards,
+        )
+        write(site, self.folder / fault.PLAN)
+        return whole
 
-        def spawn(name: str, argv: list[str], on: list[int]) -> Path:
-            self.start(name, argv, log, on, {"LPRISM_SESSION": str(self.folder)})
-            return Path(log)
+    def fault_start(self, what: str) -> None:
+        """Begin to `check` for what is lacking, to `measure` or to `hold`: then ask `fault_said`."""
+        name = fault.HOLDER if what == "hold" else f"fault-{what}"
+        self.stop(name)
+        for old in (f"fault-{what}.json", *(["fault-ended"] if what == "hold" else [])):
+            (self.folder / old).unlink(missing_ok=True)
+        argv = [sys.executable, "-m", "tasks.host.fault", str(self.folder), what]
+        self.start(name, argv, str(self.folder / "fault.log"), env={"PYTHONPATH": os.getcwd()})
 
-        applied: dict[str, Any] = _injector(anomaly).apply(strength, self.folder, cpus, seconds, spawn)
-        return applied
+    def fault_said(self, what: str) -> dict[str, Any] | None:
+        """{"value": ...} once that part of the fault is done; None while it goes on."""
+        name = fault.HOLDER if what == "hold" else f"fault-{what}"
+        ended = self.children[name].poll() is not None  # looked at first: it writes, then it ends
+        try:
+            said: dict[str, Any] = json.loads((self.folder / f"fault-{what}.json").read_text())
+        except FileNotFoundError:
+            if ended:
+                raise Refused(f"the fault's {what} died; it said last: {self.tail(name)[-300:]}") from None
+            return None
+        if "refused" in said:
+            raise Refused(said["refused"])
+        return said
 
-    def fault_revert(self, anomaly: str) -> None:
-        """Undo the fault."""
-        _injector(anomaly).revert(self.stop)
+    def fault_ended(self) -> str | None:
+        """Why the fault ended by itself; None while it holds."""
+        path = self.folder / "fault-ended"
+        if path.exists():
+            return str(json.loads(path.read_text()))
+        return None if (self.folder / fault.STATE).exists() else "it was undone"
 
-    def fault_probe(self, anomaly: str, cpus: list[int]) -> dict[str, Any]:
-        """The victim's measure now: {"metric", "unit", "value"}."""
-        measured: dict[str, Any] = _injector(anomaly).probe(self.folder, cpus, self.output)
-        return measured
+    def fault_revert(self) -> None:
+        """Undo the fault and see that it is gone; else this host is dirty from now on."""
+        left = undo.the_fault(self.folder)
+        self.children.pop(fault.HOLDER, None)
+        if left:
+            raise Refused(f"the fault is not undone, the host is dirty: {left}")
 
-    def fault_judge(self, anomaly: str, before: float, during: float, after: float) -> dict[str, bool]:
+    def fault_judge(self, before: float, during: float, after: float) -> dict[str, bool]:
         """Whether the effect and its undo are proved by the three measures."""
-        injector = _injector(anomaly)
-        return {"proved": injector.proved(before, during), "undone": injector.undone(before, after)}
+        site = fault.planned(self.folder)
+        module = fault.injector(site.anomaly)
+        return {"proved": module.proved(site, before, during), "undone": module.undone(site, before, after)}
+
+    def mark_dirty(self, why: str) -> None:
+        """No fault and no cell may run on this host until it was restored."""
+        state.mark_dirty(self.folder, why)
+
+    def look(self) -> None:
+        """Reap what ended, and undo a fault whose own process cannot."""
+        for child in self.children.values():
+            child.poll()
+        why = fault.forsaken(self.folder)
+        if why:
+            state.write_json(self.folder / "fault-ended", why)
+            undo.the_fault(self.folder)
 
     def checksums(self, run_folder: str) -> dict[str, tuple[int, str]]:
         """{file name: (size, sha256)} of a run's folder."""
@@ -215,17 +272,11 @@ class Session:
     def close(self) -> list[str]:
         """End everything; returns what could not be ended."""
         self.children = {name: child for name, child in self.children.items() if child.poll() is None}
-        failures = state.undo(self.folder)
+        failures = undo.everything(self.folder)
         for child in self.children.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=1)
         return failures
-
-
-def _injector(anomaly: str) -> Any:
-    if not anomaly.replace("_", "").isalnum():
-        raise Refused(f"{anomaly!r} is no anomaly")
-    return importlib.import_module(f"injectors.{anomaly}")
 
 
 def answer(session: Session, line: bytes) -> dict[str, Any] | None:
@@ -236,7 +287,7 @@ def answer(session: Session, line: bytes) -> dict[str, Any] | None:
     reply: dict[str, Any] = {"id": request["id"]}
     try:
         reply["value"] = _method(session, request["do"])(**request.get("with", {}))
-    except Refused as error:
+    except (Refused, Trouble, strengths.Unusable) as error:
         reply["refused"] = str(error)
     except Exception as error:  # noqa: BLE001  the orchestrator hears of it, and we live on to the undo
         reply["refused"] = f"{request['do']} failed on the host: {error!r}"
@@ -249,6 +300,7 @@ def serve(session: Session, watchdog: subprocess.Popen[bytes]) -> str:
     state.beat(session.folder)
     while True:
         readable, _, _ = select.select([0], [], [], 0.5)
+        session.look()
         if readable:
             chunk = os.read(0, 65536)
             if not chunk:
@@ -285,7 +337,7 @@ def main(folder: Path) -> int:
     signal.signal(signal.SIGHUP, _end)
     signal.signal(signal.SIGTERM, _end)
     folder.mkdir(parents=True)
-    with (folder.parent / LEASE).open("a+") as lease:
+    with (folder.parent / undo.LEASE).open("a+") as lease:
         try:
             fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -295,6 +347,16 @@ def main(folder: Path) -> int:
                 flush=True,
             )
             return 1
+        why = undo.why_dirty(folder.parent)
+        if why:
+            print(
+                json.dumps(
+                    {"id": 0, "refused": f"this host is dirty: {why}; lprism restore proves it clean"}
+                ),
+                flush=True,
+            )
+            return 1
+        (folder / "boot").write_text(boot_id())
         lease.truncate(0)
         lease.write(f"{folder.name}, supervisor pid {os.getpid()}, since {time.strftime('%F %T')}")
         lease.flush()
