@@ -81,7 +81,7 @@ def apply(site: Site) -> str:
     tc = _networks.tool("tc")
     site.run([tc, "-batch", str(_script(site, interface))])
     queue = site.run([tc, "qdisc", "show", "dev", interface, "parent", LIMITED]).strip()
-    exempt = f"what goes to {site.peer} (SSH) exempt" if site.peer else "nothing exempt: no SSH peer"
+    exempt = f"all but to {site.peer} (SSH)" if site.peer else "nothing exempt, since no SSH peer is known"
     return f"{mbit} Mbit/s out of {interface}, {exempt}; {queue}"
 
 

@@ -35,6 +35,7 @@ class Network:
 
     address: Address  # of the host
     mine: str  # the test's address on the cable
+    bystander: str  # another one of the test's, which no SSH comes from
     host: str  # namespaces
     peer: str
     here: str  # interfaces: the test's end of the cable,
@@ -45,9 +46,9 @@ class Network:
         """Run a command in the host's namespace; what it printed."""
         return command("ip", "netns", "exec", self.host, *words)
 
-    def qdiscs(self) -> list[dict[str, Any]]:
-        """What stands on the interfaces of the host."""
-        found: list[dict[str, Any]] = json.loads(self.on_host("tc", "-json", "qdisc", "show"))
+    def qdiscs(self, *options: str) -> list[dict[str, Any]]:
+        """What stands on the interfaces of the host; with "-statistics", what it did."""
+        found: list[dict[str, Any]] = json.loads(self.on_host("tc", "-json", *options, "qdisc", "show"))
         return found
 
     def cut(self) -> None:
@@ -91,14 +92,14 @@ def network(folder: Path) -> Iterator[Network]:
         stack.enter_context(namespace(peer))
         stack.enter_context(cable((), here, ("-n", host), uplink))
         stack.enter_context(cable(("-n", host), interface, ("-n", peer), beyond))
-        mine, its = unused_subnet(os.getpid() + number)
-        give((), here, f"{mine}/30")
-        give(("-n", host), uplink, f"{its}/30")
+        mine, its, bystander = unused_subnet(os.getpid() + number)
+        give((), here, f"{mine}/29", f"{bystander}/29")
+        give(("-n", host), uplink, f"{its}/29")
         give(("-n", host), interface, f"{HOST}/30", f"{HOST_6}/126")
         give(("-n", peer), beyond, f"{PEER}/30", f"{PEER_6}/126")
         server = openssh.serving(folder, PORT, "far", its, ("ip", "netns", "exec", host))
         address = stack.enter_context(server)
-        yield Network(address, mine, host, peer, here, uplink, interface)
+        yield Network(address, mine, bystander, host, peer, here, uplink, interface)
 
 
 @contextlib.contextmanager
@@ -137,13 +138,14 @@ def give(where: tuple[str, ...], interface: str, *addresses: str) -> None:
     command("ip", *where, "link", "set", interface, "up")
 
 
-def unused_subnet(seed: int) -> tuple[str, str]:
-    """The two addresses of a /30 of 10.213.0.0/16 that no route here leads to."""
+def unused_subnet(seed: int) -> tuple[str, str, str]:
+    """Three addresses of a /29 of 10.213.0.0/16 that no route here leads to."""
     for k in range(seed, seed + 100):
-        high, low = divmod(k % 16384 * 4, 256)
-        if not command("ip", "route", "show", f"10.213.{high}.{low}/30"):
-            return f"10.213.{high}.{low + 1}", f"10.213.{high}.{low + 2}"
-    raise LookupError("all of 10.213.0.0/16 is in use")
+        high, low = divmod(k % 8192 * 8, 256)
+        if not command("ip", "route", "show", f"10.213.{high}.{low}/29"):
+            first, second, third = (f"10.213.{high}.{low + end}" for end in (1, 2, 3))
+            return first, second, third
+    raise LookupError("10.213.0.0/16 is in use")
 
 
 def command(*words: str) -> str:
