@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,11 @@ class Supervisor:
         end = time.monotonic() + timeout_s
         while True:
             line = self._line(do, end)
-            answer = json.loads(line)
-            if answer.get("id") == number:
+            try:
+                answer = json.loads(line)
+            except ValueError:
+                continue  # a login script printed something of its own first
+            if isinstance(answer, dict) and answer.get("id") == number:
                 if "refused" in answer:
                     raise HostError(f"{self.name}: {answer['refused']}")
                 return answer.get("value")
@@ -241,9 +245,11 @@ def _open(connection: fabric.Connection, address: Address) -> None:
 
 
 def _login(address: Address) -> dict[str, Any]:
-    if address.identity_file is None:
-        return {}
-    return {"key_filename": str(address.identity_file), "look_for_keys": False, "allow_agent": False}
+    login: dict[str, Any] = {"channel_timeout": CONNECT_S}  # an hour by default
+    if address.identity_file is not None:
+        key = str(address.identity_file)
+        login.update({"key_filename": key, "look_for_keys": False, "allow_agent": False})
+    return login
 
 
 def restore(address: Address) -> dict[str, list[str]]:
@@ -286,6 +292,8 @@ def shipped() -> bytes:
             root = Path(str(files(package)))
             for start in inside:
                 _add(tar, package, root, root / start)
+        nvml = Path(str(distribution("nvidia-ml-py").locate_file("pynvml.py")))  # for hosts that have none
+        _add(tar, "vendor", nvml.parent, nvml)
     return out.getvalue()
 
 

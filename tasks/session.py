@@ -3,19 +3,19 @@
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks import server as servers
+from tasks.addresses import reachable
 from tasks.fault import Fault
 from tasks.plan import ENGINE_START_S, Cell
 from tasks.progress import Progress, say
-from tasks.remote import Address, HostError, Supervisor, supervise
+from tasks.remote import HostError, Supervisor, supervise
 from tasks.run import Run, RunFailed, execute
 from tasks.server import Server
 from tasks.settings import LprismError, cache_path
@@ -93,7 +93,8 @@ class HostSession:
                     python=engine_python(self.host, self.spec.engines[engine]),
                 )  # fmt: skip
             except HostError as error:
-                raise HostError(f"{self.host.name} cannot have {scenario}: {error}") from error
+                why = str(error).removeprefix(f"{self.host.name}: ")
+                raise HostError(f"{self.host.name} cannot have {scenario}: {why}") from error
 
 
 def _check_cpus(host: Host, facts: dict[str, Any]) -> None:
@@ -130,25 +131,13 @@ def served_model(host: Host, engine: Engine) -> str:
 @contextmanager
 def open_session(spec: CampaignSpec, host: Host, home: Path, campaign: str) -> Iterator[HostSession]:
     """Connect to a host (the lab host is started first) and end everything there on leaving."""
-    with ExitStack() as stack:
-        say(Progress("connect", expected_s=2.0, detail=host.name))
-        supervisor = stack.enter_context(supervise(_address(host, home, stack), f"{campaign}-{os.getpid()}"))
-        facts = supervisor.ask("facts")
-        yield HostSession(supervisor, host, spec, home, campaign, facts)
+    say(Progress("connect", expected_s=2.0, detail=host.name))
+    with (
+        reachable(host, home) as address,
+        supervise(address, f"{campaign}-{os.getpid()}") as supervisor,
+    ):
+        yield HostSession(supervisor, host, spec, home, campaign, supervisor.ask("facts"))
         say(Progress("stop the server", expected_s=3.0, detail=host.name))
-
-
-def _address(host: Host, home: Path, stack: ExitStack) -> Address:
-    if host.name != LAB:
-        return Address(
-            host.name, str(host.address), host.user, host.port,
-            Path(host.identity_file).expanduser() if host.identity_file else None,
-            Path(host.known_hosts).expanduser() if host.known_hosts else None,
-        )  # fmt: skip
-    from tasks.lab.loopback import loopback_host
-
-    lab = stack.enter_context(loopback_host(home))
-    return Address(LAB, lab.address, lab.user, lab.port, lab.identity_file, lab.known_hosts, sys.executable)
 
 
 def new_instance(name: str) -> str:

@@ -63,11 +63,14 @@ def test_the_commands_are_these() -> None:
     """A command that comes or goes is a decision, not an accident."""
     assert {" ".join(path) for path in leaves()} == {
         "demo", "campaign plan", "campaign run", "engines install", "ingest", "validate", "train", "diagnose",
-        "sql", "schema", "warehouse rebuild", "warehouse check",
+        "sql", "schema", "warehouse rebuild", "warehouse check", "inject", "anomalies", "restore",
+        "hosts check",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("path", [(), ("campaign",), ("engines",), ("warehouse",), *leaves()], ids=" ".join)
+@pytest.mark.parametrize(
+    "path", [(), ("campaign",), ("engines",), ("warehouse",), ("hosts",), *leaves()], ids=" ".join
+)
 def test_help_has_an_example_that_works(
     path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import typer
 
-from tasks.cli import analysis, campaign, demo, engines, ingest, sql
+from tasks.cli import analysis, campaign, demo, engines, faults, ingest, sql
 from tasks.cli.output import printable
 from tasks.settings import LprismError, pin_telemetry_off
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 demo.add_to(app)
 campaign.add_to(app)
 engines.add_to(app)
+faults.add_to(app)
 ingest.add_to(app)
 analysis.add_to(app)
 sql.add_to(app)

@@ -55,14 +55,16 @@ class TimeLeft(ProgressColumn):
 
 
 @contextmanager
-def campaign_screen(total_s: float) -> Iterator[None]:
+def campaign_screen(
+    total_s: float, first: str = "start Prefect", first_s: float = PREFECT_START_S
+) -> Iterator[None]:
     """Show what is said by `tasks.progress` in this process until the block ends."""
     if not sys.stderr.isatty():
         with progress.listening(_say_line):
             yield
         return
     clock = Clock(total_s)
-    clock.begin(PREFECT_START_S)
+    clock.begin(first_s)
     columns = (
         BarColumn(24),
         TimeElapsedColumn(),
@@ -70,7 +72,7 @@ def campaign_screen(total_s: float) -> Iterator[None]:
         TextColumn("{task.description}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=2, transient=True) as bar:
-        task = bar.add_task("start Prefect", total=total_s)
+        task = bar.add_task(first, total=total_s)
 
         def show(said: progress.Progress) -> None:
             clock.begin(said.expected_s)

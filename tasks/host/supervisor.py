@@ -166,6 +166,15 @@ class Session:
             errors += int(json.loads(end + rest)["probe_errors"])
         return errors
 
+    def session_of(self, pid: int) -> int:
+        """The process session that a server of somebody else's is in."""
+        fields = processes.stat_fields(pid)
+        if fields is None or fields[0] in ("Z", "X"):
+            raise Refused(f"no process has pid {pid}")
+        if int(fields[3]) in (0, os.getsid(0)):  # the kernel's own session, and ours
+            raise Refused(f"pid {pid} is in no process session of its own: start the server with setsid")
+        return int(fields[3])
+
     def fault_plan(
         self, anomaly: str, strength: dict[str, Any], cpus: list[int], seconds: float, log: str,
         target: int | None = None, gpus: list[int] | None = None, python: str | None = None,
