@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -83,6 +84,7 @@ def missing() -> str | None:
 @contextlib.contextmanager
 def network(folder: Path) -> Iterator[Network]:
     """Build it, start sshd on the host, and take all of it down again."""
+    sweep()
     number = next(numbers)
     prefix = f"lp{os.getpid()}{chr(ord('a') + number % 26)}"
     host, peer = f"{prefix}host", f"{prefix}peer"
@@ -102,6 +104,16 @@ def network(folder: Path) -> Iterator[Network]:
         yield Network(address, mine, bystander, host, peer, here, uplink, interface)
 
 
+def sweep() -> None:
+    """Remove what a killed test run left: the names say whose it was."""
+    links = [link["ifname"] for link in json.loads(command("ip", "-json", "link", "show"))]
+    for name in [*command("ip", "netns", "list").split(), *links]:
+        ours = re.match(r"lp(\d+)[a-z]", name)
+        if ours and not Path("/proc", ours[1]).exists():
+            with contextlib.suppress(subprocess.CalledProcessError):  # another run sweeps too
+                command("ip", "link", "del", name) if name in links else end_namespace(name)
+
+
 @contextlib.contextmanager
 def namespace(name: str) -> Iterator[None]:
     """A network namespace with its loopback up; what still runs in it in the end is killed."""
@@ -110,13 +122,18 @@ def namespace(name: str) -> Iterator[None]:
         command("ip", "-n", name, "link", "set", "lo", "up")
         yield
     finally:
-        end = time.monotonic() + LONG_S
-        while (pids := command("ip", "netns", "pids", name).split()) and time.monotonic() < end:
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
-            time.sleep(0.05)
-        command("ip", "netns", "del", name)
+        end_namespace(name)
+
+
+def end_namespace(name: str) -> None:
+    """Kill what runs in it, and remove it."""
+    end = time.monotonic() + LONG_S
+    while (pids := command("ip", "netns", "pids", name).split()) and time.monotonic() < end:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.05)
+    command("ip", "netns", "del", name)
 
 
 @contextlib.contextmanager
