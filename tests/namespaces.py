@@ -26,6 +26,14 @@ PORT = 2222
 HOST, PEER = "198.51.100.1", "198.51.100.2"
 HOST_6, PEER_6 = "2001:db8::1", "2001:db8::2"
 NOBODY = "02:00:00:00:00:01"  # a hardware address that no interface has
+# `ip netns exec` puts a fresh sysfs on /sys, without the host's cgroups.
+WITH_CGROUPS = (
+    "sh",
+    "-c",
+    "mount -t tmpfs none /sys/fs/cgroup && mkdir /sys/fs/cgroup/cpu"
+    ' && mount -t cgroup -o cpu none /sys/fs/cgroup/cpu; exec "$@"',
+    "sh",
+)
 LONG_S = 10
 numbers = itertools.count()
 
@@ -99,7 +107,7 @@ def network(folder: Path) -> Iterator[Network]:
         give(("-n", host), uplink, f"{its}/29")
         give(("-n", host), interface, f"{HOST}/30", f"{HOST_6}/126")
         give(("-n", peer), beyond, f"{PEER}/30", f"{PEER_6}/126")
-        server = openssh.serving(folder, PORT, "far", its, ("ip", "netns", "exec", host))
+        server = openssh.serving(folder, PORT, "far", its, ("ip", "netns", "exec", host, *WITH_CGROUPS))
         address = stack.enter_context(server)
         yield Network(address, mine, bystander, host, peer, here, uplink, interface)
 

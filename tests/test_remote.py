@@ -16,6 +16,7 @@ import pytest
 
 from tasks.host import processes, state, undo
 from tasks.remote import Address, HostError, shipped, supervise
+from tests.processes import pid_of
 
 SLEEPER = [
     sys.executable,
@@ -228,19 +229,6 @@ def test_a_port_in_use_names_its_owner(sshd: Address) -> None:
         with pytest.raises(HostError, match=f"port {sshd.port} is in use by sshd"):
             host.ask("port", wanted=sshd.port)
         assert host.ask("port", wanted=None) > 1024
-
-
-def pid_of(argument: str) -> int:
-    """The pid of the process whose command line holds these NUL-separated words."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if argument in words and "\0-c\0" not in words:
-                return int(entry.name)
-    raise LookupError(argument)
 
 
 def test_requests_are_json_lines(sshd: Address) -> None:

@@ -1,6 +1,7 @@
 """The campaign spec: what is accepted, and what somebody reads who has written something else."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_prefects_form_takes_what_a_file_may_hold() -> None:
         ("workload.inputs", [1], "(there are: input_lengths, output_lengths, concurrency)"),
         ("engines.0.kind", "vlm", "unknown engine 'vlm', did you mean 'vllm'? (there are: vllm"),
         ("engines.0.str", 1, "unknown key 'str'"),
-        ("scenarios.0", "cpu_squeze", "'cpu_squeze', did you mean 'cpu_compute_squeeze_out'?"),
+        ("scenarios.0", "cpu_compute_sqeze", "did you mean 'cpu_compute_squeeze_out'?"),
         ("scenarios.0", {"anomly": "normal"}, "unknown key 'anomly', did you mean 'anomaly'?"),
         ("modes", ["sentinal"], "unknown mode 'sentinal', did you mean 'sentinel'?"),
     ],
@@ -145,7 +146,6 @@ def test_a_misspelt_word_is_named_with_the_nearest_valid_one(path: str, value: o
         ("engines.0.attach", "http://h:8000", "the key 'attach' is not there yet"),
         ("engines.0.container", "serving", "the key 'container' is not there yet"),
         ("windows.deep_iterations", 50, "the key 'deep_iterations' is not there yet"),
-        ("scenarios.0", "sham", "scenario 'sham' is not there yet"),
         ("modes", ["deepdive"], "mode 'deepdive' is not there yet"),
         ("modes", ["sentinel", {"deepdive": {"workloads": []}}], "mode 'deepdive' is not there yet"),
     ],
@@ -157,12 +157,24 @@ def test_what_is_planned_and_not_built_is_refused_in_so_many_words(
     assert said in refusal(changed(path, value))
 
 
-def test_every_planned_scenario_is_refused_or_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module in injectors/ is a scenario at once; until then the name is known as planned."""
-    for name in specs.NOT_YET_SCENARIOS:
-        assert name in specs.known_scenarios() or "not there yet" in refusal(changed("scenarios.0", name))
-    monkeypatch.setattr(specs, "known_scenarios", lambda: ["normal", "cpu_compute_squeeze_out", "cpu_swap"])
-    assert parse_spec(changed("scenarios.0", "cpu_swap")).scenarios[0].anomaly == "cpu_swap"
+@pytest.mark.parametrize(
+    ("strength", "said"),
+    [
+        ({"threads_per_cpu": 65}, "strength threads_per_cpu is 65, not a whole number from 1 to 64"),
+        ({"threads_per_cpu": True}, "strength threads_per_cpu is True, not a whole number"),
+        ({"thread_per_cpu": 2}, "unknown strength 'thread_per_cpu'; .* did you mean 'threads_per_cpu'?"),
+    ],
+)
+def test_a_strength_is_checked_before_anything_runs(strength: dict[str, object], said: str) -> None:
+    """The anomaly's own table of strengths says what it takes, when the spec is read."""
+    scenario = {"anomaly": "cpu_compute_squeeze_out", "strength": strength}
+    assert re.search(said, refusal(changed("scenarios.0", scenario)))
+
+
+def test_sham_is_a_scenario_without_a_strength() -> None:
+    """It has the life of a fault and changes nothing."""
+    assert parse_spec(changed("scenarios.0", "sham")).scenarios[0].name == "sham"
+    assert "sham knows none" in refusal(changed("scenarios.0", {"anomaly": "sham", "strength": {"mhz": 1}}))
 
 
 @pytest.mark.parametrize(
