@@ -93,7 +93,8 @@ def bent(net: Network, home: Path, before: list[str]) -> list[str]:
         with suppress(OSError, ValueError):
             if entry.name.isdigit() and str((entry / "cwd").readlink()).startswith(str(home)):
                 found.append(f"pid {entry.name}")
-    found += [f"cgroup {path}" for path in CGROUPS.glob("*/**/latencyprism-*")]
+    groups = [Path(top, name) for top, names, _ in os.walk(CGROUPS) for name in names]
+    found += [f"cgroup {path}" for path in groups if path.name.startswith("latencyprism-")]
     return found + [f"qdisc {line}" for line in qdiscs(net) if line not in before]
 
 

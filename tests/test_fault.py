@@ -227,17 +227,19 @@ def site_in(folder: Path, **changes: Any) -> Site:  # noqa: ANN401  whatever a s
 
 def test_what_a_reboot_ended_is_not_killed_again(tmp_path: Path) -> None:
     """A state older than the boot: pids on record are other people's now; the record goes, they stay."""
-    site_in(tmp_path, boot_id="an-earlier-boot")
+    site_in(tmp_path, anomaly=SQUEEZE, boot_id="an-earlier-boot")
     (tmp_path / "boot").write_text("an-earlier-boot")
-    child = processes.start(["sleep", "60"], tmp_path / "log", state.record_of(tmp_path, PROGRAM))
+    names = (fault.HOLDER, PROGRAM, "engine")
+    others = [processes.start(["sleep", "60"], tmp_path / "log", state.record_of(tmp_path, n)) for n in names]
     try:
         assert undo.why_dirty(tmp_path.parent) is not None
         assert undo.everything(tmp_path) == []
-        assert child.poll() is None
+        assert [other.poll() for other in others] == [None] * 3
         assert undo.leftovers(tmp_path.parent) == []
     finally:
-        child.kill()
-        child.wait()
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def test_a_state_that_cannot_be_read_is_never_taken_for_clean(tmp_path: Path) -> None:
@@ -263,6 +265,8 @@ def test_a_revert_that_fails_leaves_the_state_and_marks_the_host(
     assert undo.everything(folder) == ["fault: sham is not undone: a bent knob"]
     assert (folder / fault.STATE).exists()
     assert "a bent knob" in str(undo.why_dirty(tmp_path))
+    assert undo.restore(tmp_path)["left"] == ["one: fault: sham is not undone: a bent knob"]
+    assert (tmp_path / state.DIRTY).exists()
     monkeypatch.undo()
     said = undo.restore(tmp_path)
     assert (said["left"], undo.why_dirty(tmp_path)) == ([], None)

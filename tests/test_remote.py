@@ -183,6 +183,7 @@ def test_what_cannot_be_ended_does_not_keep_the_others(
     assert undo.everything(tmp_path) == ["fault: [Errno 1] Operation not permitted"]
     assert processes.session_members(started["engine"]) == set()
     assert list(state.read_sessions(tmp_path)) == ["fault"]
+    assert (tmp_path.parent / state.DIRTY).exists()
     monkeypatch.undo()
     assert undo.everything(tmp_path) == []
     assert processes.session_members(started["fault"]) == set()
