@@ -24,7 +24,7 @@ DOSES: dict[str, tuple[str, str, list[int]]] = {
         "time that two threads burn (%)",
         [10, 25, 50, 75, 100],
     ),
-    "cpu_quota": ("quota_pct", "quota of the server (% of one CPU)", [90, 75, 60, 45, 30]),
+    "cpu_quota": ("quota_pct", "CPU time that the server keeps (%)", [90, 75, 60, 45, 30]),
 }
 OTHERS: list[Any] = [
     "normal",

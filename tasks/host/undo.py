@@ -30,7 +30,7 @@ def the_fault(folder: Path) -> str | None:
 
 
 def everything(folder: Path) -> list[str]:
-    """End all that this session started; returns what could not be, and marks the host dirty for it."""
+    """End all that this session started; what could not be is returned, and stays on record: dirty."""
     left = the_fault(folder)
     failures = [f"fault: {left}"] if left else []
     sessions = state.read_sessions(folder)
@@ -43,10 +43,7 @@ def everything(folder: Path) -> list[str]:
             state.forget(folder, name)
         except (processes.StillAlive, OSError) as error:  # the others are ended all the same
             failures.append(f"{name}: {error}")
-    failures = list(dict.fromkeys(failures))
-    if failures:
-        state.mark_dirty(folder, "; ".join(failures))
-    return failures
+    return list(dict.fromkeys(failures))
 
 
 def _rebooted(folder: Path) -> bool:
