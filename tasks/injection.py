@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks import server as servers
 from tasks.addresses import reachable
-from tasks.fault import PART_S, Fault
+from tasks.fault import PART_S, Fault, UndoFailed
 from tasks.host import strengths
 from tasks.host.facts import usable_cpus
 from tasks.progress import Progress, say
@@ -134,7 +134,11 @@ def inject(host: Host, home: Path, asked: Injection) -> dict[str, Any]:
         error = None
         try:
             _carry_out(fault, asked.seconds, windows)
+        except UndoFailed as raised:
+            error = str(raised)
         except LprismError as raised:
+            if "applied_ns" not in fault.effect:  # nothing was done, or it was taken back half-way
+                raise _refusal(host, asked, raised) from raised
             error = str(raised)
         windows["applied_ns"] = fault.effect.pop("applied_ns", None)
         return {
@@ -171,9 +175,13 @@ def _planned(fault: Fault, host: Host, asked: Injection) -> dict[str, Any]:
             gpus=asked.gpus, python=asked.python, target=target,
         )  # fmt: skip
     except HostError as error:
-        why = str(error).removeprefix(f"{host.name}: ")
-        raise HostError(f"{host.name} cannot have {asked.anomaly}: {why}") from error
+        raise _refusal(host, asked, error) from error
     return {"strength": fault.strength, "cpus": cpus, "gpus": list(asked.gpus), "process_session": target}
+
+
+def _refusal(host: Host, asked: Injection, error: LprismError) -> HostError:
+    why = str(error).removeprefix(f"{host.name}: ")
+    return HostError(f"{host.name} cannot have {asked.anomaly}: {why}")
 
 
 def _check_cpus(host: Host, cpus: Sequence[int], facts: Mapping[str, Any]) -> None:

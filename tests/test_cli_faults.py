@@ -161,6 +161,20 @@ def test_a_fault_by_hand_is_told_for_programs(run: Run, home: Path) -> None:
     assert holders(home) == []
 
 
+def test_a_slow_measure_does_not_shorten_the_fault(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last measure belongs to the fault's time, and what it does not take of it is held all the same."""
+    measure = Fault.measure
+
+    def slow_at_first(fault: Fault, when: str) -> float:
+        if when == "before":
+            time.sleep(1.5)
+        return measure(fault, when)
+
+    monkeypatch.setattr(Fault, "measure", slow_at_first)
+    windows = run(*SHAM, "--json").told["windows"]
+    assert windows["reverted_ns"] - windows["applied_ns"] >= 1e9
+
+
 def test_a_fault_by_hand_is_told_for_people(run: Run) -> None:
     """What was done, what it did and what is proved on standard output; the phases on the other."""
     said = run(*SHAM)
@@ -232,6 +246,20 @@ def test_a_fault_that_ends_by_itself_is_a_failure(
     assert (said.code, said.told["proved"], said.told["during"]) == (1, False, None)
     assert said.told["error"].startswith("sham ended before its time: ")
     assert said.told["windows"]["reverted_ns"] > said.told["windows"]["applied_ns"]
+    assert holders(home) == []
+
+
+def test_a_fault_that_cannot_be_applied_is_a_refusal(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What shows only in the doing is told in the same line as what is missing, and nothing is left on."""
+
+    def refused(fault: Fault) -> None:
+        fault.on = True
+        fault.supervisor.ask("run_folder", run_id="../x")
+
+    monkeypatch.setattr(Fault, "apply", refused)
+    assert run(*SHAM, "--json") == Said(1, "", "lprism: lab cannot have sham: '../x' is no run id\n")
     assert holders(home) == []
 
 
@@ -343,7 +371,7 @@ def test_a_fault_is_not_for_ourselves(tmp_path: Path) -> None:
             Session(tmp_path).session_of(pid)
 
 
-def test_a_server_is_named_by_any_of_its_processes(run: Run) -> None:
+def test_a_server_is_named_by_any_of_its_processes(run: Run, home: Path) -> None:
     """The fault gets the process session of the pid, whichever of its processes that is."""
     shell = ["sh", "-c", "sleep 60 & echo $!; wait"]
     with subprocess.Popen(shell, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:
@@ -352,6 +380,8 @@ def test_a_server_is_named_by_any_of_its_processes(run: Run) -> None:
         said = run(*SHAM, "--json", "--pid", worker)
         os.killpg(server.pid, signal.SIGKILL)
     assert (said.code, said.told["process_session"]) == (0, server.pid)
+    (plan,) = sessions_of(home / "lab" / "host").glob("inject-*/fault-plan.json")
+    assert json.loads(plan.read_text())["target"] == server.pid
 
 
 @pytest.mark.skipif(len(facts.usable_cpus()) == 1, reason="it takes two CPUs to keep off one")
@@ -407,7 +437,7 @@ def test_a_host_of_a_spec_is_reached_as_the_spec_says(
         ("gpu-01", ("gpu-01", "gpu-01", None, None, False)),
         ("me@10.0.0.1:2222", ("10.0.0.1", "10.0.0.1", "me", 2222, False)),
         ("[fe80::1%eth0]:22", ("fe80::1%eth0", "fe80::1%eth0", None, 22, False)),
-        ("-oProxyCommand=x", None),
+        ("-lroot", None),
         ("::1", None),
         ("a:0", None),
         ("a:65536", None),

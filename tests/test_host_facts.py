@@ -100,6 +100,7 @@ def test_the_clock_range_is_that_of_all_policies(tmp_path: Path) -> None:
     for policy, governor, low, high in (
         (0, "powersave", 800_000, 2_000_000),
         (1, "performance", 1_000_000, None),
+        (2, "powersave", 900_000, 3_000_000),
     ):
         folder = tmp_path / "cpufreq" / f"policy{policy}"
         folder.mkdir(parents=True)
@@ -110,7 +111,7 @@ def test_the_clock_range_is_that_of_all_policies(tmp_path: Path) -> None:
             (folder / "scaling_max_freq").write_text(f"{high}\n")
     assert facts.frequency(str(tmp_path)) == {
         "governors": ["performance", "powersave"], "driver": "acpi-cpufreq", "min_khz": 800_000,
-        "max_khz": 2_000_000,
+        "max_khz": 3_000_000,
     }  # fmt: skip
     assert facts.frequency(str(tmp_path / "none")) is None
 

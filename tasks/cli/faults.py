@@ -161,8 +161,12 @@ def anomalies(
 
 def _parameter(part: Mapping[str, Any]) -> str:
     default = "no default" if part["default"] is None else f"default {part['default']}"
-    span = part["pattern"] if "pattern" in part else f"{part['lowest']:g} to {part['highest']:g}"
-    return f"{part['name']}=...  {part['meaning']}: {span}, {default}"
+    span = "" if "pattern" in part else f"{_bound(part['lowest'])} to {_bound(part['highest'])}, "
+    return f"{part['name']}=...  {part['meaning']}: {span}{default}"
+
+
+def _bound(number: float) -> str:
+    return str(int(number)) if number == int(number) else str(number)
 
 
 def restore(
