@@ -13,7 +13,7 @@ from tasks.settings import LprismError
 
 POLL_S = 0.05
 PART_S = 60.0  # the longest that a check, a measure or an apply may take: torch starts slowly
-TRIES = 4  # of the measure after the undo: other tenants of a machine come and go
+TRIES, PAUSE_S = 6, 0.5  # of the measure after the undo, each pause longer: other tenants come and go
 WINDOWS = ("before", "during", "after")
 
 
@@ -77,7 +77,8 @@ class Fault:
         Raises UndoFailed when the victim does not recover (the host is dirty then), and InjectionFailed
         when the fault had no effect.
         """
-        for _ in range(TRIES):
+        for number in range(TRIES):
+            time.sleep(number * PAUSE_S)
             self.measure("after")
             measures = {when: self.effect[when] for when in WINDOWS}
             self.effect.update(self.supervisor.ask("fault_judge", **measures))

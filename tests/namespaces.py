@@ -30,8 +30,8 @@ NOBODY = "02:00:00:00:00:01"  # a hardware address that no interface has
 WITH_CGROUPS = (
     "sh",
     "-c",
-    "mount -t tmpfs none /sys/fs/cgroup && mkdir /sys/fs/cgroup/cpu"
-    ' && mount -t cgroup -o cpu none /sys/fs/cgroup/cpu; exec "$@"',
+    """mount -t tmpfs none /sys/fs/cgroup && mkdir /sys/fs/cgroup/cpu &&
+       mount -t cgroup -o cpu none /sys/fs/cgroup/cpu; exec "$@\"""",
     "sh",
 )
 LONG_S = 10

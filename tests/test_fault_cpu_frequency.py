@@ -176,9 +176,10 @@ def test_a_table_of_clocks_is_kept_to(host: Callable[..., Host]) -> None:
 
 
 @needs_stand_in
-def test_what_others_set_meanwhile_stays(host: Callable[..., Host]) -> None:
+@pytest.mark.parametrize("old", [False, True])
+def test_what_others_set_meanwhile_stays(host: Callable[..., Host], *, old: bool) -> None:
     """A later change of either end is left alone, and the other end comes back as far as it may."""
-    there = host({"cpus": [0]}, mhz=1000)
+    there = host({"cpus": [0], "old": old}, mhz=1000)
     there.ask("min", 2 * GHZ)
     there.step("saved")
     there.step("apply")
