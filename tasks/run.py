@@ -23,6 +23,7 @@ from tasks.engines import vllm
 from tasks.fault import Fault, UndoFailed
 from tasks.plan import Cell
 from tasks.progress import Progress, say
+from tasks.recorders import Recorder, Recorders
 from tasks.remote import HostError, Supervisor
 from tasks.server import Server
 from tasks.settings import LprismError
@@ -59,6 +60,7 @@ class Run:
     commands: dict[str, list[str]] = field(default_factory=dict)
     exit_codes: dict[str, int | None] = field(default_factory=dict)
     fault: Fault | None = None
+    recorders: Recorders | None = None
     probe_errors: int | None = None
     folder: str = ""
     began: float = field(default_factory=time.monotonic)
@@ -127,20 +129,19 @@ class Run:
             time.sleep(0.5)
 
     def _start_recording(self) -> None:
-        python = self.supervisor.python
-        cpus = ",".join(map(str, self.engine_cpus))
-        command = [
-            python, "-m", "tasks.host.sampler", "--out", f"{self.folder}/counters.jsonl",
-            "--engine-session", str(self.server.session), "--cpus", cpus, "--hz", str(SAMPLER_HZ),
-            "--seconds", str(self.spec.windows.total_s + LOAD_START_S),
-        ]  # fmt: skip
-        self.commands["sampler"] = command
-        self.supervisor.ask(
-            "start", name="sampler", argv=command, log=f"{self.folder}/sampler.log",
-            cpus=self.our_cpus, env={"PYTHONPATH": self.supervisor.code},
-        )  # fmt: skip
+        self.recorders = Recorders(self.supervisor, self.folder, self.our_cpus, self._recorders())
+        self.recorders.start()
         time.sleep(SETTLE_S)
         self.mark("recording_start")
+
+    def _recorders(self) -> list[Recorder]:
+        """What records this run; each stops by itself a while after it should have been stopped."""
+        seconds = str(self.spec.windows.total_s + LOAD_START_S)
+        sampler = (
+            "--out", f"{self.folder}/counters.jsonl", "--engine-session", str(self.server.session),
+            "--cpus", ",".join(map(str, self.engine_cpus)), "--hz", str(SAMPLER_HZ), "--seconds", seconds,
+        )  # fmt: skip
+        return [Recorder("sampler", "tasks.host.sampler", sampler, needed=True)]
 
     def _window(self, name: str, seconds: float) -> None:
         with self.phase(f"{name} window", seconds):
@@ -183,8 +184,10 @@ class Run:
         limit_s = self.spec.limits.cell_timeout_s
         if time.monotonic() - self.began > limit_s:
             raise RunFailed(f"it took longer than limits.cell_timeout_s, {limit_s:g} s")
-        for name in ("engine", "load", *(["sampler"] if "sampler" in self.commands else [])):
+        for name in ("engine", "load"):
             servers.check_alive(self.supervisor, name)
+        if self.recorders:
+            self.recorders.check()
 
     def _last_words(self, name: str) -> str:
         return vllm.server_failure(str(self.supervisor.ask("tail", name=name)))
@@ -194,7 +197,8 @@ class Run:
             with contextlib.suppress(UndoFailed):  # the host is dirty then, and takes no other cell
                 self.fault.revert()
         with self.phase("stop load and recorders", 2.0):
-            errors = [error for name in ("sampler", "load") if (error := self._stop(name))]
+            errors = self.recorders.stop() if self.recorders else []
+            errors += self._stop_load()
             self.supervisor.ask("record", run_folder="")
             end = time.monotonic() + PROBE_CLOSE_S
             while (errors_seen := self._probe_errors()) is None and time.monotonic() < end:
@@ -207,14 +211,13 @@ class Run:
         count: int | None = self.supervisor.ask("probe_errors", run_folder=self.folder)
         return count
 
-    def _stop(self, name: str) -> str | None:
-        """Stop one process; what stands in the way is returned, so that the others are stopped too."""
+    def _stop_load(self) -> list[str]:
+        """End the load client; what stands in the way is returned, for the rest has to be stopped too."""
         try:
-            code = self.supervisor.ask("stop", name=name)
+            self.exit_codes["load"] = self.supervisor.ask("stop", name="load")
         except HostError as error:
-            return str(error)
-        self.exit_codes[name] = code
-        return None
+            return [str(error)]
+        return []
 
     def mark(self, name: str) -> None:
         """Note the time on the host."""
@@ -290,6 +293,7 @@ def _manifest(run: Run, campaign: str, reason: str | None, fetched: list[dict[st
         "our_cpus": run.our_cpus, "versions": {"engine": run.server.version, "python": run.facts["python"]},
         "commands": {"engine": run.server.command, **run.commands}, "marks": run.marks, "phases": run.phases,
         "effect": run.fault.effect if run.fault else None, "exit_codes": run.exit_codes,
+        "recorders": run.recorders.told() if run.recorders else [],
         "probe_errors": run.probe_errors, "files": fetched,
     }  # fmt: skip
 

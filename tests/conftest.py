@@ -1,5 +1,6 @@
 """Real parts for the tests: an OpenSSH server on loopback, and one in a network of its own."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from tasks.settings import pin_telemetry_off
 from tests import namespaces, openssh
 
 pin_telemetry_off()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
 
 @pytest.fixture

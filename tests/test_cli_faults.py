@@ -398,7 +398,7 @@ def test_we_keep_off_the_cpus_of_the_fault() -> None:
 
 def test_ctrl_c_undoes_the_fault_at_once(run: Run, home: Path) -> None:
     """Exit code 130, two lines that say so, no program left, and a clean host."""
-    words = ["inject", SQUEEZE, "--host", "lab", "--duration", "10m"]
+    words = ["inject", SQUEEZE, "--host", "lab", "--duration", "30s"]
     command = [sys.executable, "-m", "tasks.cli.main", *words]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr
