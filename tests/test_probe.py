@@ -1,90 +1,78 @@
-"""The function probe: what a scheduled batch becomes, and that no error of its own reaches the server."""
+"""The function probe in vLLM: what a batch becomes, and that no error of its own reaches the server."""
 
-import json
 import os
-import subprocess
-import sys
+import pickle
 from pathlib import Path
-from types import SimpleNamespace
+from types import SimpleNamespace as Some
 from typing import Any
 
 import pytest
 
-from tasks.host.probe import latencyprism_probe as probe
-
-FOLDER = Path(probe.__file__).parent
-
-
-def scheduled(**changes: object) -> SimpleNamespace:
-    """What vLLM hands its worker: one new request of 3 tokens, one that has given 2 tokens."""
-    given = {
-        "finished_req_ids": set(),
-        "num_scheduled_tokens": {"new": 2, "old": 1},
-        "total_num_scheduled_tokens": 3,
-        "scheduled_new_reqs": [
-            SimpleNamespace(req_id="new", prompt_token_ids=[7, 8, 9], num_computed_tokens=1)
-        ],
-        "scheduled_cached_reqs": SimpleNamespace(
-            req_ids=["old"], num_computed_tokens=[11], num_output_tokens=[2]
-        ),
-    }
-    return SimpleNamespace(**{**given, **changes})
+from tasks.host.probe.latencyprism_probe import sink, vllm_points
+from tests.probe_cases import Recording, running, scheduled, step, whole
 
 
-class Recording:
-    """A probe around a worker class of ours, its thread left out: `turn` is one round of it."""
+class Engine(Recording):
+    """The probe around a worker and a scheduler of ours."""
 
-    def __init__(self, folder: Path, result: str | None) -> None:
+    def __init__(self, folder: Path, result: str | None = None, *, samples: bool = True) -> None:
+        super().__init__(folder)
+
         class Worker:
             rank = 1
 
-            def execute_model(self, _scheduled: object) -> str | None:
+            def execute_model(self, scheduled: Some) -> str | None:
+                if getattr(scheduled, "is_bad", False):
+                    raise ValueError("the engine's own")
                 return result
 
-            def sample_tokens(self) -> str:
-                return "tokens"
+            def sample_tokens(self, answer: str = "tokens") -> str:
+                return answer
 
-        self.sink, self.target = probe.Sink(), folder / "target"
-        self.sink._pid = os.getpid()
-        self.folder = folder
-        probe.wrap_worker(Worker, self.sink)
-        probe.wrap_worker(Worker, self.sink)  # a second time changes nothing
+        class Scheduler:
+            def __init__(self) -> None:
+                self.waiting, self.running = [1, 2, 3], [4, 5]
+
+            def schedule(self, output: Some) -> Some:
+                return output
+
+            def update_from_output(self, output: Some, answer: str) -> str:
+                del output
+                return answer
+
+        if not samples:
+            del Worker.sample_tokens
+        self.wrap(vllm_points.points, Worker=Worker, Scheduler=Scheduler)
         self.worker: Any = Worker()
+        self.scheduler: Any = Scheduler()
 
-    def turn(self, run: str) -> None:
-        """Point the probe at a run's folder (or at none), as the supervisor does, and let it look."""
-        if run:
-            (self.folder / run).mkdir(exist_ok=True)
-        self.target.write_text(str(self.folder / run) if run else "")
-        self.sink._follow_target()
-        self.sink._flush()
-
-    def lines(self, run: str) -> list[dict[str, Any]]:
-        """What it wrote for a run."""
-        text = (self.folder / run / f"batches-{os.getpid()}.jsonl").read_text()
-        return [json.loads(line) for line in text.splitlines()]
+    def run(self, *steps: Some) -> None:
+        """Let the worker do these steps."""
+        for one in steps:
+            assert self.worker.execute_model(one) is None
+            assert self.worker.sample_tokens() == "tokens"
 
 
 @pytest.fixture
-def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recording:
-    """A probe around a worker whose steps end with sample_tokens."""
-    monkeypatch.setattr(probe, "TARGET", str(tmp_path / "target"))
-    return Recording(tmp_path, None)
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """A worker whose steps end with sample_tokens."""
+    monkeypatch.setattr(sink, "TARGET", str(tmp_path / "target"))
+    return Engine(tmp_path)
 
 
-def test_a_batch_is_written_with_its_composition(recording: Recording) -> None:
+def test_a_batch_is_written_with_its_composition(engine: Engine) -> None:
     """Requests are [prompt, computed before, new tokens, output so far]; the step ends with sampling."""
-    recording.turn("r1")
-    assert recording.worker.execute_model(scheduled()) is None
-    assert recording.worker.sample_tokens() == "tokens"
-    recording.turn("r1")
-    recording.turn("")
-    first, batch, clock, end = recording.lines("r1")
+    engine.turn("r1")
+    engine.run(scheduled())
+    engine.turn("r1")
+    engine.turn("")
+    first, batch, clock, end = engine.lines("r1")
     assert [line["type"] for line in (first, clock)] == ["clock", "clock"]
-    assert end == {"type": "end", "pid": os.getpid(), "probe_errors": 0}
+    assert end.pop("writer_cpu_ns") > 0
+    assert end == {"type": "end", "pid": os.getpid(), "probe_errors": 0, "lost_records": 0, "records": 1}
     times = [batch.pop(name) for name in ("start_mono_ns", "execute_end_mono_ns", "end_mono_ns")]
     assert times == sorted(times)
-    assert first["monotonic_ns"] < times[0] < times[1] < times[2] < clock["monotonic_ns"]
+    assert times[0] < times[1] < times[2] < first["monotonic_ns"] < clock["monotonic_ns"]
     assert batch == {
         "type": "batch", "source": "vllm_probe", "pid": os.getpid(), "rank": 1, "iteration": 1,
         "requests": [[3, 1, 2, 0], [10, 11, 1, 2]], "admitted": 1, "finished": 0, "preempted": 0,
@@ -92,106 +80,137 @@ def test_a_batch_is_written_with_its_composition(recording: Recording) -> None:
     }  # fmt: skip
 
 
+def test_what_waits_and_runs_goes_with_its_batch_to_another_process(engine: Engine) -> None:
+    """The scheduler's figures travel on its own output, the time of the update before it too."""
+    engine.turn("r1")
+    assert engine.scheduler.update_from_output(None, "answer") == "answer"
+    sent = pickle.dumps(engine.scheduler.schedule(scheduled()))
+    engine.run(pickle.loads(sent))  # noqa: S301  what this test has written
+    engine.turn("")
+    (batch,) = engine.batches("r1")
+    assert (batch["waiting"], batch["running"]) == (3, 2)
+    assert batch["schedule_start_mono_ns"] + batch["schedule_ns"] < batch["start_mono_ns"]
+    assert batch["update_ns"] > 0
+
+
 def test_a_step_that_samples_by_itself_ends_with_the_forward(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where execute_model gives a result, there is no second part to wait for."""
-    monkeypatch.setattr(probe, "TARGET", str(tmp_path / "target"))
-    recording = Recording(tmp_path, "output")
-    recording.turn("r1")
-    assert recording.worker.execute_model(scheduled()) == "output"
-    recording.turn("r1")
-    batch = recording.lines("r1")[1]
-    assert batch["end_mono_ns"] == batch["execute_end_mono_ns"]
+    """Where execute_model gives a result, or there is no sample_tokens, no second part is waited for."""
+    monkeypatch.setattr(sink, "TARGET", str(tmp_path / "target"))
+    for result, samples in (("output", True), (None, False)):
+        engine = Engine(tmp_path, result, samples=samples)
+        run = f"r{samples}"
+        engine.turn(run)
+        assert engine.worker.execute_model(scheduled()) == result
+        engine.turn("")
+        (batch,) = engine.batches(run)
+        assert batch["end_mono_ns"] == batch["execute_end_mono_ns"]
 
 
-def test_a_prompt_is_remembered_until_its_request_ends(recording: Recording) -> None:
-    """Also one that came while nothing was recorded; an empty step is not recorded."""
-    old = SimpleNamespace(req_ids=["new"], num_computed_tokens=[3], num_output_tokens=[1])
-    nothing: dict[str, object] = {"scheduled_new_reqs": [], "num_scheduled_tokens": {"new": 1}}
-    recording.worker.execute_model(scheduled())
-    recording.turn("r1")
-    recording.worker.execute_model(scheduled(**nothing, scheduled_cached_reqs=old))
-    recording.worker.sample_tokens()
-    recording.worker.execute_model(scheduled(**nothing, total_num_scheduled_tokens=0))
-    recording.worker.sample_tokens()
-    again = SimpleNamespace(req_ids=["new"], num_computed_tokens=[9], num_output_tokens=[1])
-    gone = scheduled(**nothing, scheduled_cached_reqs=again, finished_req_ids={"new"})
-    recording.worker.execute_model(gone)
-    recording.worker.sample_tokens()
-    recording.turn("r1")
-    batches = [line["requests"] for line in recording.lines("r1") if line["type"] == "batch"]
-    assert batches == [[[3, 3, 1, 1]], [[9, 9, 1, 1]]]  # the second: the best bound, by what it has computed
-    assert recording.sink.errors == 0
+def test_a_prompt_is_remembered_until_its_request_ends(engine: Engine) -> None:
+    """Also one from before the recording; an empty step is no batch, and who ended with it counts later."""
+    engine.run(scheduled())
+    engine.turn("r1")
+    engine.run(
+        step({"new": 1}, old=running(("new", 3, 1))),
+        step({}, finished_req_ids={"new"}),
+        step({"new": 1}, old=running(("new", 9, 1))),
+    )
+    engine.turn("")
+    batches = engine.batches("r1")
+    # the second is no more known: the best bound is what it has computed
+    assert [batch["requests"] for batch in batches] == [[[3, 3, 1, 1]], [[9, 9, 1, 1]]]
+    assert [batch["finished"] for batch in batches] == [0, 1]
+    assert engine.sink.errors == 0
 
 
-def test_each_run_gets_its_own_batches(recording: Recording) -> None:
+def test_a_preempted_request_that_comes_back_is_not_admitted_again(engine: Engine) -> None:
+    """The newer runner gets it whole once more: its own tokens in the cache are no hits."""
+    engine.turn("r1")
+    engine.run(
+        step({"a": 8}, new=(whole("a", 8),)),
+        step({"b": 2}, new=(whole("b", 6, computed=4),), preempted_req_ids={"a"}),
+        step({"a": 6}, new=(whole("a", 8, computed=4, output=2),)),
+    )
+    engine.turn("")
+    told = [
+        [batch[name] for name in ("requests", "admitted", "preempted", "prefix_hit_tokens")]
+        for batch in engine.batches("r1")
+    ]
+    assert told == [[[[8, 0, 8, 0]], 1, 0, 0], [[[6, 4, 2, 0]], 1, 1, 4], [[[8, 4, 6, 2]], 0, 0, 0]]
+
+
+def test_older_versions_tell_less(engine: Engine) -> None:
+    """No output tokens (0.10), requests in a list (0.8), nobody named who was preempted."""
+    engine.turn("r1")
+    cached = Some(req_ids=["a"], num_computed_tokens=[9])
+    reused = Some(req_id="a", num_computed_tokens=10)
+    first = step({"a": 8}, new=(whole("a", 8),))
+    del first.preempted_req_ids
+    engine.run(first, step({"a": 1}, old=cached))
+    as_list = step({"a": 1})
+    as_list.scheduled_cached_reqs = [reused]
+    engine.run(as_list)
+    reused.num_computed_tokens = 99  # the engine uses the object again
+    engine.turn("")
+    batches = engine.batches("r1")
+    assert [batch["requests"] for batch in batches] == [[[8, 0, 8, 0]], [[8, 9, 1, 2]], [[8, 10, 1, 3]]]
+    assert batches[0]["preempted"] is None
+
+
+def test_each_run_gets_its_own_batches(engine: Engine) -> None:
     """The target may change while the server lives: nothing is written between runs, nor into the next."""
     for run in ("r1", "", "r2"):
-        recording.turn(run)
-        recording.worker.execute_model(scheduled())
-        recording.worker.sample_tokens()
-    recording.turn("")
-    kinds = [[line["type"] for line in recording.lines(run)] for run in ("r1", "r2")]
+        engine.turn(run)
+        engine.run(scheduled())
+    engine.turn("")
+    kinds = [[line["type"] for line in engine.lines(run)] for run in ("r1", "r2")]
     assert kinds == [["clock", "batch", "clock", "end"]] * 2
-    assert [recording.lines(run)[1]["iteration"] for run in ("r1", "r2")] == [1, 2]
+    assert [engine.lines(run)[1]["iteration"] for run in ("r1", "r2")] == [1, 3]
 
 
 def test_an_error_of_its_own_is_counted_and_never_the_servers(
-    recording: Recording, capsys: pytest.CaptureFixture[str]
+    engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A scheduler output of another shape: the step goes on, the run's last line has the count."""
-    recording.turn("r1")
-    for _ in range(3):
-        assert recording.worker.execute_model(SimpleNamespace()) is None
-        assert recording.worker.sample_tokens() == "tokens"
-    recording.turn("")
-    assert recording.lines("r1")[-1]["probe_errors"] == 3
+    engine.turn("r1")
+    engine.run(scheduled(), *[Some() for _ in range(3)], scheduled(num_scheduled_tokens=None))
+    assert engine.scheduler.schedule(Some()) == Some()
+    engine.turn("")
+    assert engine.lines("r1")[-1]["probe_errors"] == 5
     assert capsys.readouterr().err.count("latencyprism probe: AttributeError") == 1
-    recording.turn("r2")
-    recording.turn("")
-    assert recording.lines("r2")[-1]["probe_errors"] == 0
+    engine.turn("r2")
+    engine.run(scheduled())
+    engine.turn("")
+    assert engine.lines("r2")[-1]["probe_errors"] == 0
 
 
-PROGRAM = """
-import pathlib, sys, time
-import latencyprism_probe
-latencyprism_probe.register()
-latencyprism_probe.register()
-from vllm.v1.worker.gpu_worker import Worker
-from types import SimpleNamespace as Some
-step = Some(finished_req_ids=(), scheduled_new_reqs=(), num_scheduled_tokens={"a": 1},
-            total_num_scheduled_tokens=1,
-            scheduled_cached_reqs=Some(req_ids=["a"], num_computed_tokens=[5], num_output_tokens=[2]))
-target, run = map(pathlib.Path, sys.argv[1:])
-end = time.monotonic() + 10
-written = lambda word: any(word in path.read_text() for path in run.glob("*"))
-worker = Worker()
-while not written('"batch"') and time.monotonic() < end:
-    worker.execute_model(step)
-    worker.sample_tokens()
-    time.sleep(0.01)
-target.write_text("")
-while not written('"end"') and time.monotonic() < end:
-    time.sleep(0.01)
-"""
+def test_an_error_of_the_engine_passes_through(engine: Engine) -> None:
+    """It is raised as it is, is no error of the probe's, and leaves no half of a batch for the next."""
+    engine.turn("r1")
+    bad = scheduled(is_bad=True)
+    with pytest.raises(ValueError, match="the engine's own"):
+        engine.worker.execute_model(bad)
+    engine.run(scheduled())
+    with pytest.raises(TypeError):
+        engine.worker.sample_tokens(1, 2, 3)
+    engine.turn("")
+    assert len(engine.batches("r1")) == 1
+    assert engine.lines("r1")[-1]["probe_errors"] == 0
 
 
-def test_it_hooks_the_engines_worker_when_that_is_imported(tmp_path: Path) -> None:
-    """Loaded as a plugin twice, it wraps the class once, and its own thread writes the run's file."""
-    package = tmp_path / "site" / "vllm" / "v1" / "worker"
-    package.mkdir(parents=True)
-    (package / "gpu_worker.py").write_text(
-        "class Worker:\n    def execute_model(self, scheduled): pass\n    def sample_tokens(self): pass\n"
+def test_two_hundred_and_fifty_six_requests_at_once(engine: Engine) -> None:
+    """Every one of them has its row, and every one its own prompt."""
+    names = [f"request-{number}" for number in range(256)]
+    prompts = tuple(whole(name, 10 + number) for number, name in enumerate(names))
+    engine.turn("r1")
+    engine.run(
+        step({name: 10 + number for number, name in enumerate(names)}, new=prompts),
+        step(dict.fromkeys(names, 1), old=running(*((name, 10 + n, 1) for n, name in enumerate(names)))),
     )
-    run, target = tmp_path / "r1", tmp_path / "target"
-    run.mkdir()
-    target.write_text(str(run))
-    env = {**os.environ, "PYTHONPATH": f"{FOLDER}:{tmp_path / 'site'}", "LPRISM_PROBE_TARGET": str(target)}
-    subprocess.run([sys.executable, "-c", PROGRAM, target, run], env=env, check=True, timeout=30)
-    (path,) = run.iterdir()
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    batches = [line for line in lines if line["type"] == "batch"]
-    assert [batch["iteration"] for batch in batches] == [*range(1, len(batches) + 1)]
-    assert batches[0]["requests"] == [[4, 5, 1, 2]]
-    assert lines[-1] == {"type": "end", "pid": batches[0]["pid"], "probe_errors": 0}
+    engine.turn("")
+    prefill, decode = engine.batches("r1")
+    assert prefill["requests"] == [[10 + number, 0, 10 + number, 0] for number in range(256)]
+    assert decode["requests"] == [[10 + number, 10 + number, 1, 1] for number in range(256)]
+    assert prefill["admitted"] == 256

@@ -29,11 +29,11 @@ def parsed(path: Path) -> ast.Module:
 
 
 def imports(tree: ast.AST) -> set[str]:
-    """Dotted names of everything imported anywhere in the tree, functions included."""
+    """Dotted names of everything imported anywhere in the tree, functions included; no relative ones."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return found

@@ -1,7 +1,9 @@
 -- One row per batch that the function probe recorded, with its composition and its window.
 -- Grain: (run_id, batch_index). Reads: recorder_lines, runs (the one run that is being loaded). Params: none.
--- A request row is [prompt length, tokens computed before, new tokens, output tokens so far]; while less than the
--- prompt is computed it prefills, then it decodes.
+-- A request row is [prompt length, tokens computed before, new tokens, output tokens so far]; while less is computed
+-- than the prompt, or than what a preempted request had, it prefills, then it decodes.
+-- vLLM's step is the forward pass and sampling. SGLang's is run_batch to the end of process_batch_result, cut at the
+-- next start: the overlap loop processes a result while the next batch runs.
 INSERT INTO batches BY NAME
 WITH
 recorded AS (
@@ -18,7 +20,21 @@ recorded AS (
         CAST(document -> '$.finished' AS BIGINT) AS finished,
         CAST(document -> '$.preempted' AS BIGINT) AS preempted,
         CAST(document -> '$.prefix_hit_tokens' AS BIGINT) AS prefix_hit_tokens,
-        document ->> '$.source' AS source
+        CAST(document -> '$.waiting' AS BIGINT) AS waiting,
+        CAST(document -> '$.running' AS BIGINT) AS running,
+        document ->> '$.source' AS source,
+        JSON_MERGE_PATCH(
+            '{}',
+            TO_JSON({
+                schedule_ns: CAST(document -> '$.schedule_ns' AS BIGINT),
+                scheduled_before_ns: CAST(document -> '$.start_mono_ns' AS BIGINT)
+                    - CAST(document -> '$.schedule_start_mono_ns' AS BIGINT),
+                update_ns: CAST(document -> '$.update_ns' AS BIGINT),
+                process_ns: CAST(document -> '$.end_mono_ns' AS BIGINT)
+                    - CAST(document -> '$.process_start_mono_ns' AS BIGINT),
+                mode: document ->> '$.mode'
+            })
+        ) AS extra
     FROM recorder_lines
     WHERE format = 'batches' AND kind = 'batch' AND reason IS NULL
 ),
@@ -27,12 +43,20 @@ composed AS (
     SELECT
         *,
         LEN(requests) AS batch_size,
-        LEN(LIST_FILTER(requests, LAMBDA r: r[2] < r[1])) AS prefilling,
+        LEN(LIST_FILTER(requests, LAMBDA r: r[2] < r[1] OR r[2] + 1 < r[1] + r[4])) AS prefilling,
         LIST_TRANSFORM(requests, LAMBDA r: r[1]) AS input_lengths,
         LIST_TRANSFORM(requests, LAMBDA r: r[2] + r[3]) AS kv_tokens,
         LIST_TRANSFORM(requests, LAMBDA r: r[3]) AS new_tokens,
         LIST_TRANSFORM(requests, LAMBDA r: r[4]) AS output_lengths
     FROM recorded
+),
+
+followed AS (
+    SELECT
+        * REPLACE (IF(source = 'sglang_probe', LEAST(end_ns, LEAD(start_ns) OVER next_step), end_ns) AS end_ns),
+        LEAD(start_ns) OVER next_step - start_ns AS interval_ns
+    FROM composed
+    WINDOW next_step AS (PARTITION BY pid, rank ORDER BY start_ns, file_name, line_number)
 )
 
 SELECT
@@ -40,8 +64,7 @@ SELECT
     ROW_NUMBER() OVER (ORDER BY b.start_ns, b.rank, b.file_name, b.line_number) - 1 AS batch_index,
     b.start_ns,
     b.end_ns - b.start_ns AS duration_ns,
-    LEAD(b.start_ns) OVER (PARTITION BY b.pid ORDER BY b.start_ns, b.file_name, b.line_number) - b.start_ns
-        AS interval_ns,
+    b.interval_ns,
     b.execute_end_ns - b.start_ns AS execute_ns,
     CASE
         WHEN b.batch_size = 0 THEN 'idle'
@@ -60,8 +83,8 @@ SELECT
     b.admitted,
     b.finished,
     b.preempted,
-    NULL AS waiting,
-    NULL AS running,
+    b.waiting,
+    b.running,
     b.rank,
     CASE
         -- The effect is measured here, on the server's own cores: what is slow is slow of the measure.
@@ -75,7 +98,8 @@ SELECT
         WHEN b.end_ns > r.recording_start_ns
             AND b.start_ns < COALESCE(r.recording_stop_ns, 9223372036854775807) THEN 'transition'
     END AS run_window,
-    b.source
-FROM composed AS b
+    b.source,
+    NULLIF(b.extra, '{}') AS extra
+FROM followed AS b
 CROSS JOIN runs AS r
 ORDER BY batch_index;

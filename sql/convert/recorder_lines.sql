@@ -28,12 +28,28 @@ typed AS (
                 AND TRY_CAST(v AS BIGINT) BETWEEN 0 AND 4000000000000000000
         )) = 3
         AND LEN(LIST_FILTER(
-            JSON_EXTRACT(
-                document, ['$.pid', '$.rank', '$.admitted', '$.finished', '$.preempted', '$.prefix_hit_tokens']
-            ),
+            JSON_EXTRACT(document, ['$.pid', '$.rank', '$.admitted', '$.finished', '$.prefix_hit_tokens']),
             LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
                 AND TRY_CAST(v AS BIGINT) BETWEEN -1000000000 AND 1000000000
-        )) = 6
+        )) = 5
+        AND LEN(LIST_FILTER(
+            JSON_EXTRACT(document, ['$.preempted', '$.waiting', '$.running']),
+            LAMBDA v: JSON_TYPE(v) <> 'NULL' AND NOT (
+                JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
+                AND COALESCE(TRY_CAST(v AS BIGINT) BETWEEN -1000000000 AND 1000000000, FALSE)
+            )
+        )) = 0
+        AND LEN(LIST_FILTER(
+            JSON_EXTRACT(
+                document,
+                ['$.schedule_start_mono_ns', '$.schedule_ns', '$.update_ns', '$.process_start_mono_ns']
+            ),
+            LAMBDA v: JSON_TYPE(v) <> 'NULL' AND NOT (
+                JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
+                AND COALESCE(TRY_CAST(v AS BIGINT) BETWEEN 0 AND 4000000000000000000, FALSE)
+            )
+        )) = 0
+        AND COALESCE(JSON_TYPE(document, '$.mode'), 'VARCHAR') = 'VARCHAR'
         AND JSON_TYPE(document, '$.source') = 'VARCHAR'
         AND JSON_TYPE(document, '$.requests') = 'ARRAY'
         AND LEN(LIST_FILTER(JSON_ARRAY_LENGTH(document, '$.requests[*]'), LAMBDA n: n = 4))
@@ -43,6 +59,19 @@ typed AS (
             LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
                 AND TRY_CAST(v AS BIGINT) BETWEEN -1000000000 AND 1000000000
         )) = 4 * JSON_ARRAY_LENGTH(document, '$.requests') AS is_batch,
+        LEN(LIST_FILTER(
+            JSON_EXTRACT(document, ['$.start_mono_ns', '$.duration_ns']),
+            LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
+                AND TRY_CAST(v AS BIGINT) BETWEEN 0 AND 4000000000000000000
+        )) = 2
+        AND LEN(LIST_FILTER(
+            JSON_EXTRACT(document, ['$.pid', '$.tid']),
+            LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT') AND TRY_CAST(v AS BIGINT) BETWEEN 0 AND 1000000000
+        )) = 2
+        AND JSON_TYPE(document, '$.point') = 'VARCHAR'
+        AND COALESCE(JSON_TYPE(document, '$.raised'), 'NULL') IN ('NULL', 'VARCHAR')
+        AND JSON_TYPE(document, '$.attributes') = 'OBJECT' AS is_call,
+        JSON_TYPE(document, '$.point') = 'VARCHAR' AND JSON_TYPE(document, '$.reason') = 'VARCHAR' AS is_missing_point,
         LEN(LIST_FILTER(
             JSON_EXTRACT(document, ['$.mono_ns', '$.interval_ns']),
             LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
@@ -90,11 +119,16 @@ SELECT
         WHEN t.kind = 'end' THEN NULL
         WHEN t.kind = 'clock' AND t.is_clock THEN NULL
         WHEN t.format = 'batches' AND t.kind = 'batch' AND t.is_batch AND o.offset_ns IS NOT NULL THEN NULL
+        WHEN t.format = 'batches' AND t.kind = 'call' AND t.is_call AND o.offset_ns IS NOT NULL THEN NULL
+        WHEN t.format = 'batches' AND t.kind = 'missing_point' AND t.is_missing_point THEN NULL
         WHEN t.format = 'counters' AND t.kind = 'sample' AND t.is_sample AND o.offset_ns IS NOT NULL THEN NULL
         WHEN t.kind = 'clock' THEN 'not a clock line: a time is missing or out of range'
         WHEN t.format = 'batches' AND t.kind = 'batch' AND t.is_batch THEN 'no clock line in its file'
         WHEN t.format = 'counters' AND t.kind = 'sample' AND t.is_sample THEN 'no clock line in its file'
+        WHEN t.format = 'batches' AND t.kind = 'call' AND t.is_call THEN 'no clock line in its file'
         WHEN t.format = 'batches' AND t.kind = 'batch' THEN 'not a batch: a field is missing or of another type'
+        WHEN t.format = 'batches' AND t.kind = 'call' THEN 'not a call: a field is missing or of another type'
+        WHEN t.format = 'batches' AND t.kind = 'missing_point' THEN 'not a missing point: it has no name or no reason'
         WHEN t.format = 'counters' AND t.kind = 'sample' THEN 'not a sample: a field is missing or of another type'
         ELSE 'a line of no known type'
     END AS reason

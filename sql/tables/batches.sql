@@ -31,7 +31,7 @@ COMMENT ON TABLE batches IS 'One batch as the engine''s worker ran it.';
 COMMENT ON COLUMN batches.run_id IS 'run it belongs to; key of runs';
 COMMENT ON COLUMN batches.batch_index IS 'number in the run, from 0, in order of start';
 COMMENT ON COLUMN batches.start_ns IS 'start of the step, ns since 1970 on the host''s clock';
-COMMENT ON COLUMN batches.duration_ns IS 'forward pass and sampling, ns; in a trace from start to next start, or to its last work where the engine then idled';
+COMMENT ON COLUMN batches.duration_ns IS 'forward pass and sampling, ns; of SGLang until its results are processed or the next step starts; in a trace from start to next start, or to its last work where the engine then idled';
 COMMENT ON COLUMN batches.interval_ns IS 'start to the next start of the same process or job, ns; NULL for its last batch';
 COMMENT ON COLUMN batches.execute_ns IS 'forward pass without sampling, ns; in a trace the time of the step''s label, or of its call';
 COMMENT ON COLUMN batches.forward_mode IS 'prefill, decode, mixed, or idle: an empty step, with nothing to compute, is no batch; NULL where the source does not tell';
@@ -45,7 +45,7 @@ COMMENT ON COLUMN batches.new_input_tokens IS 'tokens computed by the step: prom
 COMMENT ON COLUMN batches.prefix_hit_tokens IS 'prompt tokens found in the prefix cache by requests admitted in the step';
 COMMENT ON COLUMN batches.admitted IS 'requests that are scheduled for the first time';
 COMMENT ON COLUMN batches.finished IS 'requests reported finished with the step: they ended in the step before';
-COMMENT ON COLUMN batches.preempted IS 'requests that were preempted';
+COMMENT ON COLUMN batches.preempted IS 'requests that were preempted, of SGLang those that come back; NULL where the source does not tell';
 COMMENT ON COLUMN batches.waiting IS 'requests in the queue; NULL where the source does not tell';
 COMMENT ON COLUMN batches.running IS 'requests that hold a slot; NULL where the source does not tell';
 COMMENT ON COLUMN batches.rank IS 'worker''s rank';

@@ -153,17 +153,18 @@ class Session:
         os.replace(draft, self.folder / "probe_target")
 
     def batches(self, run_folder: str) -> int:
-        """How many lines the function probe has written for this run."""
-        return sum(path.read_bytes().count(b"\n") for path in Path(run_folder).glob("batches-*.jsonl"))
+        """How many batches the function probe has written for this run."""
+        return sum(path.read_bytes().count(b'"batch"') for path in Path(run_folder).glob("batches-*.jsonl"))
 
     def probe_errors(self, run_folder: str) -> int | None:
-        """Errors that the function probe counted in this run; None until it has written its last line."""
+        """Errors and lost records of the probe in this run; None until it has written its last line."""
         errors = 0
         for path in Path(run_folder).glob("batches-*.jsonl"):
             _, end, rest = path.read_bytes()[-200:].rpartition(b'{"type": "end"')
             if not rest.endswith(b"\n") or not end:
                 return None
-            errors += int(json.loads(end + rest)["probe_errors"])
+            said = json.loads(end + rest)
+            errors += int(said["probe_errors"]) + int(said.get("lost_records", 0))
         return errors
 
     def session_of(self, pid: int) -> int:

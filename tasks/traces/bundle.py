@@ -51,7 +51,7 @@ def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None
     converted = {file.name: file.path for file in source.files if _format(file.name) in CONVERTED}
     with lines_view(con, converted) as counts:
         execute(con, "convert/recorder_lines")
-    for name in ("run_clocks", "batches", "counters", "quarantine"):
+    for name in ("run_clocks", "batches", "probe_calls", "counters", "quarantine"):
         execute(con, f"convert/{name}")
     for file in source.files:
         execute(
