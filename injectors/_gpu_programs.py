@@ -10,7 +10,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from tasks.host import facts, gpu
+from tasks.host import gpu
 from tasks.host.site import Trouble
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def missing(site: Site, needed_bytes: int = 0, *, pairs: bool = False) -> str | 
 def start(site: Site, program: str, seconds: float, **numbers: int) -> dict[str, Any]:
     """Start the load of a program; it really runs on return. {"device": name, ...} Raises Trouble."""
     given = {"seconds": round(seconds, 1), "parent": os.getpid(), **numbers}
-    return _taken(program, site.spawn(_argv(site, program, "load", given), _cpus(site)))
+    return _taken(program, site.spawn(_argv(site, program, "load", given), site.cpus_beside))
 
 
 def measure(site: Site, program: str, **numbers: int) -> float:
@@ -81,7 +81,7 @@ def left(site: Site) -> str | None:
 
 
 def _ask(site: Site, program: str, numbers: dict[str, Any]) -> dict[str, Any]:
-    said = site.run(_argv(site, program, "measure", numbers), ASK_S, _cpus(site))
+    said = site.run(_argv(site, program, "measure", numbers), ASK_S, site.cpus_beside)
     return _taken(program, json.loads(said.splitlines()[-1]))
 
 
@@ -98,7 +98,3 @@ def _argv(site: Site, program: str, what: str, numbers: dict[str, Any]) -> list[
     flags = [f"--{name}={value}" for name, value in numbers.items()]
     module = f"injectors.programs.{program}"
     return [site.python, "-W", "ignore", "-m", module, what, "--devices", devices, *flags]
-
-
-def _cpus(site: Site) -> list[int]:
-    return sorted(set(facts.usable_cpus()) - set(site.cpus)) or site.cpus

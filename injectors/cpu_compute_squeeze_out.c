@@ -1,13 +1,17 @@
 /* Saturates the vector units of the CPUs it may run on, or measures what they still give.
  *
  *   squeeze burn    THREADS SECONDS SHARE   tight FMA / SQRT / RCP14 loops in SHARE percent of every 5 ms, in all
- *                                           threads at once; ends by itself after SECONDS
- *   squeeze measure MILLISECONDS            one thread of FMA; prints {"isa": ..., "gflops": ...}
+ *                                           threads at once, as many on each CPU; ends by itself after SECONDS
+ *   squeeze measure MILLISECONDS            a thread of FMA on each CPU; prints {"isa": ..., "gflops": a CPU's}
+ *
+ * Threads are bound one by one: where the kernel shares CPUs between groups of processes, it may else push all
+ * of ours onto one CPU and leave the server, or the victim, the others.
  *
  * AVX-512 where the CPU has it, else AVX2 + FMA, else scalar; the first line printed says which.
  * The kind of load is that of the published anomaly (arXiv 2601.09258, CPU compute squeeze-out). */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -127,14 +131,35 @@ static double now(void) {
 
 static double share = 1.0;
 
+static int cpus[CPU_SETSIZE];
+static long cpu_count;
+
+static void list_cpus(void) {
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+    if (CPU_ISSET(cpu, &allowed)) cpus[cpu_count++] = cpu;
+}
+
+static void bind_to(long number) {
+  cpu_set_t one;
+  if (cpu_count == 0) return;
+  CPU_ZERO(&one);
+  CPU_SET(cpus[number % cpu_count], &one);
+  sched_setaffinity(0, sizeof one, &one); /* of this thread alone */
+}
+
 static void pause_for(double seconds) {
   struct timespec t = {0, (long)(1e9 * seconds)};
   if (seconds > 0) nanosleep(&t, NULL);
 }
 
-static void *burn(void *until) {
-  double x = 1.0, end = *(double *)until, at;
-  while (!stopped && (at = now()) < end) {
+static double burns_until;
+
+static void *burn(void *number) {
+  double x = 1.0, at;
+  bind_to((long)(intptr_t)number);
+  while (!stopped && (at = now()) < burns_until) {
     double period = (double)(int64_t)(at / PERIOD_S);
     if (at >= (period + share) * PERIOD_S) pause_for((period + 1) * PERIOD_S - at);
     else x = burn_kernel(x - (double)(int64_t)x);
@@ -159,31 +184,49 @@ static long bounded(const char *text, long low, long high) {
 }
 
 static int run_burn(long threads, long seconds) {
-  double until = now() + (double)seconds;
   pthread_t *ids = calloc((size_t)threads, sizeof *ids);
   struct sigaction action = {.sa_handler = stop};
+  burns_until = now() + (double)seconds;
   sigaction(SIGTERM, &action, NULL);
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGHUP, &action, NULL);
   if (!ids) return 1;
   for (long k = 1; k < threads; k++)
-    if (pthread_create(&ids[k], NULL, burn, &until) != 0) return 1;
+    if (pthread_create(&ids[k], NULL, burn, (void *)(intptr_t)k) != 0) return 1;
   printf("{\"isa\": \"%s\", \"threads\": %ld}\n", isa, threads);
   fflush(stdout);
-  burn(&until); /* the main thread is one of them */
+  burn(NULL); /* the main thread is one of them */
   for (long k = 1; k < threads; k++) pthread_join(ids[k], NULL);
   return 0;
 }
 
-static int run_measure(long milliseconds) {
-  double start = now(), end = start + 1e-3 * (double)milliseconds, at = start, x = 1.0, calls = 0;
-  while (at < end) {
-    x = fma_kernel(x - (double)(int64_t)x);
-    calls += 1;
-    at = now();
-  }
+struct victim {
+  pthread_t id;
+  long number;
+  double seconds, gflops;
+};
+
+static void *measure(void *given) {
+  struct victim *victim = given;
+  double start, at, x = 1.0, calls = 0;
+  bind_to(victim->number);
+  for (start = at = now(); at < start + victim->seconds; at = now(), calls += 1) x = fma_kernel(x - (double)(int64_t)x);
   sink = x;
-  printf("{\"isa\": \"%s\", \"gflops\": %.6f}\n", isa, calls * ROUNDS * 8 * 2 * lanes_of_isa / (at - start) / 1e9);
+  victim->gflops = calls * ROUNDS * 8 * 2 * lanes_of_isa / (at - start) / 1e9;
+  return NULL;
+}
+
+static int run_measure(long milliseconds) {
+  long count = cpu_count > 0 ? cpu_count : 1;
+  struct victim *victims = calloc((size_t)count, sizeof *victims);
+  double total = 0;
+  if (!victims) return 1;
+  for (long k = 0; k < count; k++) {
+    victims[k].number = k, victims[k].seconds = 1e-3 * (double)milliseconds;
+    if (pthread_create(&victims[k].id, NULL, measure, &victims[k]) != 0) return 1;
+  }
+  for (long k = 0; k < count; k++) pthread_join(victims[k].id, NULL), total += victims[k].gflops;
+  printf("{\"isa\": \"%s\", \"gflops\": %.6f}\n", isa, total / (double)count);
   return 0;
 }
 
@@ -191,6 +234,7 @@ int main(int argc, char **argv) {
   prctl(PR_SET_PDEATHSIG, SIGKILL); /* whoever started the fault is gone: so is the fault */
   if (getppid() == 1 && getenv("LPRISM_SESSION")) return 1; /* it went before prctl took hold */
   choose();
+  list_cpus();
   if (argc == 5 && strcmp(argv[1], "burn") == 0) {
     share = (double)bounded(argv[4], 1, 100) / 100;
     return run_burn(bounded(argv[2], 1, 65536), bounded(argv[3], 1, 86401));

@@ -2,8 +2,8 @@
 
 Threads in tight AVX-512 FMA / SQRT / RCP14 loops (AVX2 or scalar where the CPU has no AVX-512; the
 detail says which), as in the published anomaly of that name (arXiv 2601.09258). Runs on the host,
-standard library only. The victim's measure is the FLOP/s that one further thread still gets on
-those cores: it must fall under the fault and come back after it.
+standard library only. The victim's measure is the FLOP/s that a further thread on each of those
+cores still gets, their mean: it must fall under the fault and come back after it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def left(site: Site) -> str | None:
 
 
 def probe(site: Site) -> float:
-    """The victim's measure: FLOP/s of one thread of FMA on the affected CPUs."""
+    """The victim's measure: FLOP/s of a thread of FMA on each of the affected CPUs, their mean."""
     return float(json.loads(site.run([str(_program(site)), "measure", str(MEASURE_MS)]))["gflops"])
 
 

@@ -5,16 +5,14 @@ cgroup that it is in where that is less. So one dose means the same on hosts of 
 a quota. A cgroup (v1 or v2) that has none but the server's processes gets the quota in place. Else they move
 to one of ours, and back: on v1 it lies in theirs, on v2 beside it, because there a group with processes has
 no groups with quotas in it. Workers that left the server's session are found by their parents. Standard
-library only. The victim's measure is how far a loop gets on each of the server's CPUs, run in the server's
-own cgroup: it feels the quota whether or not the server is busy.
+library only. The victim's measure is the CPU time that the server gets together with a loop on each of its
+CPUs; the loops run in its cgroup and take all that it leaves, so that it may be busy or not.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import mmap
-import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -32,11 +30,9 @@ if TYPE_CHECKING:
 STRENGTH: Parameters = {
     "quota_pct": Number(50, 1, 99, "share of its CPUs' time (or of a tighter quota) that the server keeps"),
 }
-METRIC, UNIT = victim.LOOPS
+METRIC, UNIT = victim.METRIC, victim.UNIT
 PERIOD_US, LEAST_US = 100_000, 1000  # of our own groups; the kernel takes no smaller quota
 MOVE_S = 4.0
-# A measure is the best of some windows of five periods: others take CPU time now and then, a quota always.
-WINDOWS, WINDOW_S, JOIN_S = 3, 0.5, 2.0
 LOSES_AT_LEAST, NOISE = 0.04, 0.15
 
 
@@ -100,33 +96,23 @@ def left(site: Site) -> str | None:
 
 
 def probe(site: Site) -> float:
-    """The victim's measure: millions of loop steps per second of one thread, mean over the server's CPUs."""
+    """The victim's measure: CPUs' time that the server and the loops get, which ask for all of it."""
     ours, theirs = _cgroups.of(os.getpid(), "cpu"), _home(site)
-    counts = memoryview(mmap.mmap(-1, 16 * len(site.cpus))).cast(
-        "Q"
-    )  # of each loop: steps, and having joined
-    fork = multiprocessing.get_context("fork")
-    loops = [
-        fork.Process(target=_loop, args=(counts, 2 * k, cpu, theirs), daemon=True)
-        for k, cpu in enumerate(site.cpus)
-    ]
-    for loop in loops:
-        loop.start()
-    try:
-        end = time.monotonic() + JOIN_S
-        while not all(counts[1::2]) and time.monotonic() < end:
-            time.sleep(0.01)
-        return max(_steps_per_s(counts) for _ in range(WINDOWS)) / len(loops) / 1e6
-    finally:
-        for loop in loops:
-            if ours and loop.pid:
-                _cgroups.move(loop.pid, ours.folder)  # under a small quota it would take long to end
-            loop.kill()
-            loop.join(1)
+
+    def enter() -> None:
+        if theirs:
+            with contextlib.suppress(Trouble):
+                _cgroups.move(os.getpid(), theirs)
+
+    def leave(pid: int) -> None:
+        if ours:
+            _cgroups.move(pid, ours.folder)  # under a small quota it would take long to end
+
+    return victim.cpus_to_be_had(site.cpus, lambda: _tree_or_none(site), enter, leave)
 
 
 def proved(site: Site, before: float, during: float) -> bool:
-    """Whether the loops lost half of what the quota takes: a server that is busy shares it with them."""
+    """Whether at least half of what the quota takes was lost."""
     return during < before * (1 - max(_half_taken(site), LOSES_AT_LEAST))
 
 
@@ -214,24 +200,10 @@ def _disband(plan: dict[str, Any]) -> None:
             group.rmdir()
 
 
-def _loop(counts: memoryview, mine: int, cpu: int, procs: Path | None) -> None:
-    """Join the server's group where we may, and count until the end."""
-    os.sched_setaffinity(0, {cpu})
-    if procs:
-        with contextlib.suppress(Trouble):
-            _cgroups.move(os.getpid(), procs)
-    counts[mine + 1] = 1
-    end = time.monotonic() + 10 * WINDOWS * WINDOW_S  # should nobody end it
-    while time.monotonic() < end:
-        for _ in range(victim.STEPS):
-            pass
-        counts[mine] += victim.STEPS
-
-
-def _steps_per_s(counts: memoryview) -> float:
-    begin, before = time.monotonic(), sum(counts[0::2])
-    time.sleep(WINDOW_S)
-    return (sum(counts[0::2]) - before) / (time.monotonic() - begin)
+def _tree_or_none(site: Site) -> set[int]:
+    with contextlib.suppress(Trouble):  # a host may be measured before it has a server
+        return _tree(site)
+    return set()
 
 
 def _home(site: Site) -> Path | None:

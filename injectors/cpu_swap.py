@@ -3,7 +3,8 @@
 The program takes the OOM killer's first place, so it dies before the server does, and it leaves the host a
 reserve. With a share it holds as much of it as the reserve allows; an amount in GB it holds, or the fault
 is refused, or the host swaps: then what could be had is held. Pages are full of noise, for zram and
-zswap not to shrink them, and rewriting takes a fifth of a CPU: this fault is about memory, not about CPUs.
+zswap not to shrink them, and rewriting takes a fifth of a CPU, none of the server's where there are others:
+this fault is about memory, not about CPUs.
 Runs on the host, standard library only. The victim's measure is the memory and swap that the server could
 still get.
 
@@ -71,7 +72,7 @@ def apply(site: Site) -> str:
     asked, reserve = _asked(site), _reserve(_memory()[0])
     words = [asked, reserve, site.seconds, os.getpid(), _report(site)]
     argv = [sys.executable, "-m", "injectors.cpu_swap", "hold", *map(str, words)]
-    site.spawn(argv, env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent)})
+    site.spawn(argv, site.cpus_beside, {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)})
     end = time.monotonic() + GROW_S + SLACK_S
     while not _report(site).exists():
         if time.monotonic() > end or not site.programs():

