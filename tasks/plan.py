@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
+from tasks.modes import DEEPDIVE, Mode
 from tasks.settings import SpecError
 from tasks.spec import NORMAL, SHAM, CampaignSpec, Engine, Host, Scalar, masked
 
@@ -16,6 +17,7 @@ from tasks.spec import NORMAL, SHAM, CampaignSpec, Engine, Host, Scalar, masked
 ENGINE_START_S = 45.0
 CLIENT_START_S = 12.0
 CELL_OVERHEAD_S = 3.0
+CAPTURE_S = 5.0
 
 T = TypeVar("T")
 _INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}")
@@ -54,8 +56,9 @@ class Cell:
 def plan(spec: CampaignSpec, instance: str) -> list[Cell]:
     """Order every cell of the spec; the same spec and instance give the same list.
 
-    Cells of one engine configuration on one host stay together, since they share its server. Inside, each
-    repetition holds every combination once, shuffled by the seed: drift then meets all scenarios alike.
+    Cells of one engine configuration on one host stay together, since they share its server (in `deepdive`
+    another one: it has a profiler). Inside, each repetition holds every combination once, shuffled by the
+    seed: drift then meets all scenarios alike.
     `run_id` is `r` and the first 10 hex digits of a hash of (instance, cell, repetition, seed); it depends
     neither on the order nor on the other cells.
 
@@ -64,8 +67,9 @@ def plan(spec: CampaignSpec, instance: str) -> list[Cell]:
     """
     if not _INSTANCE.fullmatch(instance):
         raise SpecError(f"{instance!r} cannot name a campaign: letters, digits, and _ . - after the first")
-    blocks = itertools.product(spec.hosts, _shuffled(list(enumerate(spec.engines)), f"{spec.seed}/engines"))
-    ordered = [cell for host, (index, engine) in blocks for cell in _block(spec, host, index, engine)]
+    engines = _shuffled(list(enumerate(spec.engines)), f"{spec.seed}/engines")
+    blocks = itertools.product(spec.hosts, engines, spec.modes)
+    ordered = [cell for host, (at, engine), mode in blocks for cell in _block(spec, host, at, engine, mode)]
     cells = [
         replace(cell, run_id=_run_id(instance, cell, spec), run_order=order)
         for order, cell in enumerate(ordered, start=1)
@@ -76,22 +80,28 @@ def plan(spec: CampaignSpec, instance: str) -> list[Cell]:
 
 def estimate_s(spec: CampaignSpec, cells: Sequence[Cell]) -> float:
     """Seconds that the cells will take one after another, engine starts included."""
-    servers = len({(cell.host, cell.engine) for cell in cells})
-    return servers * ENGINE_START_S + len(cells) * (CLIENT_START_S + CELL_OVERHEAD_S + spec.windows.total_s)
+    servers = len({(cell.host, cell.engine, cell.mode) for cell in cells})
+    deep = len([cell for cell in cells if cell.mode == DEEPDIVE])
+    a_cell = CLIENT_START_S + CELL_OVERHEAD_S + spec.windows.total_s
+    return servers * ENGINE_START_S + len(cells) * a_cell + 2 * deep * CAPTURE_S
 
 
-def _block(spec: CampaignSpec, host: Host, index: int, engine: Engine) -> Iterator[Cell]:
+def _block(spec: CampaignSpec, host: Host, index: int, engine: Engine, mode: Mode) -> Iterator[Cell]:
     for repetition in range(1, spec.repetitions + 1):
-        once = list(_combinations(spec, host, index, engine, repetition))
+        once = [
+            cell
+            for cell in _combinations(spec, host, index, engine, mode, repetition)
+            if mode.covers(cell.workload)
+        ]
         yield from _shuffled(once, f"{spec.seed}/{host.name}/{index}/{repetition}")
 
 
 def _combinations(
-    spec: CampaignSpec, host: Host, index: int, engine: Engine, repetition: int
+    spec: CampaignSpec, host: Host, index: int, engine: Engine, mode: Mode, repetition: int
 ) -> Iterator[Cell]:
     load = spec.workload
-    axes = (load.input_lengths, load.output_lengths, load.concurrency, spec.modes, spec.scenarios)
-    for input_length, output_length, concurrency, mode, scenario in itertools.product(*axes):
+    axes = (load.input_lengths, load.output_lengths, load.concurrency, spec.scenarios)
+    for input_length, output_length, concurrency, scenario in itertools.product(*axes):
         yield Cell(
             host=host.name,
             engine=index,
@@ -103,7 +113,7 @@ def _combinations(
             input_length=input_length,
             output_length=output_length,
             concurrency=concurrency,
-            mode=mode,
+            mode=mode.name,
             repetition=repetition,
         )
 

@@ -14,13 +14,16 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tasks import capture, clock_offset
 from tasks import server as servers
+from tasks.capture import Captures
 from tasks.engines import vllm
 from tasks.fault import Fault, UndoFailed
+from tasks.modes import DEEPDIVE, DeepDive
 from tasks.plan import Cell
 from tasks.progress import Progress, say
 from tasks.recorders import Recorder, Recorders
@@ -61,9 +64,22 @@ class Run:
     exit_codes: dict[str, int | None] = field(default_factory=dict)
     fault: Fault | None = None
     recorders: Recorders | None = None
+    captures: Captures = field(init=False)
+    clock: clock_offset.ClockOffset | None = None
     probe_errors: int | None = None
     folder: str = ""
     began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        """Make what is asked again and again."""
+        self.captures = Captures(
+            self.supervisor,
+            self.server,
+            self.our_cpus,
+            self.deep,
+            self.spec.windows.deep_iterations,
+            self._check_alive,
+        )
 
     @property
     def engine_cpus(self) -> list[int]:
@@ -75,9 +91,21 @@ class Run:
         """The CPUs of load and recorders."""
         return servers.our_cpus(self.host, self.facts)
 
+    @property
+    def deep(self) -> DeepDive | None:
+        """The deep captures that this cell is to have, if any."""
+        return self.spec.deepdive if self.cell.mode == DEEPDIVE else None
+
+    @property
+    def longest_s(self) -> float:
+        """From the first request to the end of the recovery window, however long its captures take."""
+        return self.spec.windows.total_s + len(capture.WINDOWS) * capture.seconds_at_most(self.deep)
+
     def carry_out(self) -> None:
         """Do it all, and leave nothing of it running but the server. Raises LprismError."""
         self.folder = self.supervisor.ask("run_folder", run_id=self.cell.run_id)
+        self.clock = clock_offset.measure(self.supervisor)
+        self.captures.folder = self.folder
         try:
             with self.phase("load", 12.0):
                 self._start_load()
@@ -107,8 +135,8 @@ class Run:
         self.mark("recording_stop")
 
     def _start_load(self) -> None:
-        windows, cell = self.spec.windows, self.cell
-        seconds = windows.total_s + LOAD_SLACK_S
+        cell = self.cell
+        seconds = self.longest_s + LOAD_SLACK_S
         command = vllm.bench_command(
             self.server.python, self.server.url, self.server.model, input_length=cell.input_length,
             output_length=cell.output_length, concurrency=cell.concurrency, result_dir=self.folder,
@@ -136,7 +164,7 @@ class Run:
 
     def _recorders(self) -> list[Recorder]:
         """What records this run; each stops by itself a while after it should have been stopped."""
-        seconds = str(self.spec.windows.total_s + LOAD_START_S)
+        seconds = str(self.longest_s + LOAD_START_S)
         sampler = (
             "--out", f"{self.folder}/counters.jsonl", "--engine-session", str(self.server.session),
             "--cpus", ",".join(map(str, self.engine_cpus)), "--hz", str(SAMPLER_HZ), "--seconds", seconds,
@@ -144,15 +172,17 @@ class Run:
         return [Recorder("sampler", "tasks.host.sampler", sampler, needed=True)]
 
     def _window(self, name: str, seconds: float) -> None:
-        with self.phase(f"{name} window", seconds):
+        with self.phase(f"{name} window", seconds), self.captures.around(name, seconds):
             self.mark(f"{name}_start")
             self._hold(seconds)
+            self.captures.take(name)
             self.mark(f"{name}_end")
 
     def _prepare(self, fault: Fault) -> None:
         with self.phase("measure the effect, before", 1.0):
             fault.plan(
-                cpus=self.engine_cpus, seconds=self.spec.windows.fault_s + FAULT_MARGIN_S,
+                cpus=self.engine_cpus,
+                seconds=self.spec.windows.fault_s + FAULT_MARGIN_S + capture.seconds_at_most(self.deep),
                 gpus=self.host.gpus, log=f"{self.folder}/fault.log", python=self.server.python,
                 target=self.server.session,
             )  # fmt: skip
@@ -197,7 +227,8 @@ class Run:
             with contextlib.suppress(UndoFailed):  # the host is dirty then, and takes no other cell
                 self.fault.revert()
         with self.phase("stop load and recorders", 2.0):
-            errors = self.recorders.stop() if self.recorders else []
+            errors = self.captures.close()
+            errors += self.recorders.stop() if self.recorders else []
             errors += self._stop_load()
             self.supervisor.ask("record", run_folder="")
             end = time.monotonic() + PROBE_CLOSE_S
@@ -294,6 +325,8 @@ def _manifest(run: Run, campaign: str, reason: str | None, fetched: list[dict[st
         "commands": {"engine": run.server.command, **run.commands}, "marks": run.marks, "phases": run.phases,
         "effect": run.fault.effect if run.fault else None, "exit_codes": run.exit_codes,
         "recorders": run.recorders.told() if run.recorders else [],
+        "captures": run.captures.taken,
+        "clock": asdict(run.clock) if run.clock else None,
         "probe_errors": run.probe_errors, "files": fetched,
     }  # fmt: skip
 

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tasks.engines import vllm
+from tasks.modes import DeepDive
 from tasks.remote import HostError, Supervisor
 from tasks.settings import LprismError
 from tasks.spec import LAB, Engine, Host, masked
@@ -36,12 +37,14 @@ class Server:
     session: int
     log: str
     client_env: dict[str, str]
+    deep: DeepDive | None = None
 
 
 def start(
-    supervisor: Supervisor, host: Host, facts: Mapping[str, Any], engine: Engine, python: str, model: str
-) -> Server:
-    """Start the server, pinned to its CPUs, and wait until it is ready.
+    supervisor: Supervisor, host: Host, facts: Mapping[str, Any], engine: Engine, python: str, model: str,
+    deep: DeepDive | None = None,
+) -> Server:  # fmt: skip
+    """Start the server, pinned to its CPUs, with its profiler where it is captured; wait until it is ready.
 
     Raises ServerError with its last log lines when it dies or is not ready within READY_S.
     """
@@ -49,8 +52,9 @@ def start(
         supervisor.ask("output", argv=vllm.version_command(python), cpus=our_cpus(host, facts))
     ).strip()
     port = supervisor.ask("port", wanted=engine.port)
-    command = vllm.serve_command(python, model, "127.0.0.1", port, engine.args)
-    shown = vllm.serve_command(python, model, "127.0.0.1", port, masked(engine.args))
+    profiler = vllm.profile_flags(trace_folder(supervisor), stack=deep.stack) if deep else {}
+    command = vllm.serve_command(python, model, "127.0.0.1", port, {**engine.args, **profiler})
+    shown = vllm.serve_command(python, model, "127.0.0.1", port, {**masked(engine.args), **profiler})
     log = f"{supervisor.folder}/engine.log"
     given = engine.given_env
     cpus, offline = engine_cpus(host, facts), host.name == LAB
@@ -59,13 +63,20 @@ def start(
         env={**_environment(supervisor, host, len(cpus), offline=offline), **_with_probe(supervisor, given)},
     )  # fmt: skip
     launch = {**masked(engine.args), "env": masked(given), "engine_cpus": len(cpus)}
+    if deep:  # another server: a model of its own describes it
+        launch["profiler_stack"] = deep.stack
     key = vllm.engine_key(engine.kind, version, launch)
     client_env = {**vllm.client_environment(offline=offline), **given}
     server = Server(
-        engine, model, python, version, key, shown, f"http://127.0.0.1:{port}", session, log, client_env
+        engine, model, python, version, key, shown, f"http://127.0.0.1:{port}", session, log, client_env, deep
     )
     _wait_ready(supervisor, server)
     return server
+
+
+def trace_folder(supervisor: Supervisor) -> str:
+    """Where the server's own profiler writes, on the host."""
+    return f"{supervisor.folder}/traces"
 
 
 def our_cpus(host: Host, facts: Mapping[str, Any]) -> list[int]:

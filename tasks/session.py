@@ -13,6 +13,7 @@ from typing import Any
 from tasks import server as servers
 from tasks.addresses import reachable
 from tasks.fault import Fault
+from tasks.modes import DEEPDIVE, DeepDive
 from tasks.plan import ENGINE_START_S, Cell
 from tasks.progress import Progress, say
 from tasks.remote import HostError, Supervisor, supervise
@@ -49,7 +50,7 @@ class HostSession:
         Raises CampaignStopped after `max_consecutive_failures`, with the last reason.
         """
         try:
-            server = self._server_for(self.spec.engines[cell.engine])
+            server = self._server_for(self.spec.engines[cell.engine], self._profiled(cell))
             run = Run(self.supervisor, server, self.host, cell, self.spec, cells, self.facts)
             if cell.has_fault:
                 run.fault = Fault(self.supervisor, cell.scenario, cell.strength)
@@ -63,15 +64,22 @@ class HostSession:
                 ) from error
             return "failed"
         self.failures_in_a_row = 0
+        if run.captures.lost:
+            self.server = None  # it may go on profiling, or writing
         return "complete"
 
-    def _server_for(self, engine: Engine) -> Server:
-        if self.server is None or self.server.engine != engine:
+    def _profiled(self, cell: Cell) -> DeepDive | None:
+        """What the server's own profiler is to record in a cell, if anything."""
+        deep = self.spec.deepdive if cell.mode == DEEPDIVE else None
+        return deep if deep and not deep.profiler else None
+
+    def _server_for(self, engine: Engine, deep: DeepDive | None) -> Server:
+        if self.server is None or (self.server.engine, self.server.deep) != (engine, deep):
             servers.stop(self.supervisor)
             say(Progress("start the server", expected_s=ENGINE_START_S, detail=engine.kind))
             self.server = servers.start(
                 self.supervisor, self.host, self.facts, engine,
-                engine_python(self.host, engine), served_model(self.host, engine),
+                engine_python(self.host, engine), served_model(self.host, engine), deep,
             )  # fmt: skip
         return self.server
 

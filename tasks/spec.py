@@ -6,6 +6,7 @@ values of `env` excepted: those are masked, and what is masked is refused.
 """
 
 import importlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +26,7 @@ from pydantic import (
 )
 
 from tasks.host import strengths
+from tasks.modes import DEEPDIVE, WRITTEN_MODE, DeepDive, Mode, Profiler
 from tasks.settings import SpecError
 from tasks.spec_errors import in_words, unknown
 from tasks.yaml_file import read_mapping
@@ -36,7 +38,7 @@ SHAM = "sham"
 
 # Planned and not built yet: they get an answer of their own, so that nobody looks for a typing error.
 NOT_YET_ENGINES = ("sglang", "xdit")
-NOT_YET_KEYS = ("container", "attach", "group", "deep_iterations")
+NOT_YET_KEYS = ("container", "attach", "group")
 # The last word of a name: `api-key`, `HF_TOKEN`, but not `max-num-batched-tokens` or `tokenizer`.
 SECRET = re.compile(r"(?:^|[-_.])(?:keys?|token|secrets?|passwords?)$", re.IGNORECASE)
 
@@ -141,6 +143,12 @@ class Workload(_Part):
     def _once(cls, values: list[int]) -> list[int]:
         return _each_once(values)
 
+    @property
+    def names(self) -> list[str]:
+        """Every workload of the grid, as `runs.workload` has it."""
+        axes = itertools.product(self.input_lengths, self.output_lengths, self.concurrency)
+        return [f"in{i}_out{o}_conc{c}" for i, o, c in axes]
+
 
 class Scenario(_Part):
     """`normal`, or an anomaly by its name, or `{anomaly: NAME, strength: {...}}`."""
@@ -199,12 +207,13 @@ _WRITTEN_SCENARIO = WithJsonSchema(
 
 
 class Windows(_Part):
-    """Lengths in seconds of the parts of one run."""
+    """Lengths in seconds of the parts of one run, and of a deep capture in engine iterations."""
 
     warmup_s: Annotated[float, Field(ge=0, le=86_400)] = 15.0
     baseline_s: Seconds = 10.0
     fault_s: Seconds = 10.0
     recovery_s: Seconds = 10.0
+    deep_iterations: Annotated[int, Field(ge=1, le=100_000)] = 50
 
     @property
     def total_s(self) -> float:
@@ -240,25 +249,34 @@ class CampaignSpec(_Part):
     engines: Annotated[list[Engine], Field(min_length=1)]
     workload: Workload
     scenarios: Annotated[list[Annotated[Scenario, _WRITTEN_SCENARIO]], Field(min_length=1)]
-    modes: Annotated[list[str], Field(min_length=1)] = ["sentinel"]
+    modes: Annotated[list[Annotated[Mode, WRITTEN_MODE]], Field(min_length=1)] = [Mode()]
     windows: Windows = Windows()
     slo: Slo = Slo()
     repetitions: Annotated[int, Field(ge=1, le=10_000)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
     limits: Limits = Limits()
 
-    @field_validator("modes", mode="before")
-    @classmethod
-    def _sentinel_only(cls, modes: object) -> object:
-        for mode in modes if isinstance(modes, list) else []:
-            name = next(iter(mode), None) if isinstance(mode, dict) else mode
-            _known_name("mode", str(name), ["sentinel"], ["deepdive"])
-        return modes
-
-    @field_validator("engines", "scenarios", "modes")
+    @field_validator("engines", "scenarios")
     @classmethod
     def _once(cls, values: list[object]) -> list[object]:
         return _each_once(values)
+
+    @field_validator("modes")
+    @classmethod
+    def _each_mode_once(cls, modes: list[Mode]) -> list[Mode]:
+        _each_once([mode.name for mode in modes])
+        return modes
+
+    @model_validator(mode="after")
+    def _in_the_grid(self) -> Self:
+        for name in self.deepdive.workloads if self.deepdive else []:
+            _known_name("workload", name, self.workload.names, ())
+        return self
+
+    @property
+    def deepdive(self) -> DeepDive | None:
+        """What its deep captures are; None where there are none."""
+        return next((mode.deepdive for mode in self.modes if mode.deepdive), None)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -315,7 +333,8 @@ def _valid_keys() -> dict[str, list[str]]:
         "slo": Slo,
         "limits": Limits,
     }
-    return {section: list(model.model_fields) for section, model in sections.items()}
+    deep = [DEEPDIVE, *DeepDive.model_fields, *Profiler.model_fields]
+    return {**{section: list(model.model_fields) for section, model in sections.items()}, "modes": deep}
 
 
 def masked(args: Mapping[str, FlagValue]) -> dict[str, FlagValue]:

@@ -8,10 +8,14 @@ folder that the probe's target names, and dies on demand. What the real engine d
     stand_in_engine.py -m X serve MODEL --port=P ...     the "server"; MODEL says how it behaves:
                                                          steady | dies-at-start | dies-in-fault |
                                                          stays-slow (presses on its own CPU once the
-                                                         fault has come) | spoils-records | errs
+                                                         fault has come) | spoils-records | errs |
+                                                         never-writes (a capture is never over)
+                                                         With --profiler-config=JSON it can be captured over
+                                                         HTTP: its "trace" tells the batches it has written.
     stand_in_engine.py -m X bench serve ...              the "load client": waits to be ended
 """
 
+import gzip
 import http.server
 import json
 import os
@@ -22,13 +26,70 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+EXPORT_S = 0.5
+
+
+class Capture:
+    """The profiler that stands in: it takes the batches, and writes them as a trace while nothing goes on."""
+
+    folder = ""
+    model = ""
+    taken: list[tuple[int, int]] | None = None
+    wanted = 0
+    written = threading.Event()
+
+    @classmethod
+    def take(cls, start: int, end: int) -> None:
+        """Take a batch; when it is the last that was asked for, write them all."""
+        if cls.taken is not None:
+            cls.taken.append((start, end))
+            if len(cls.taken) == cls.wanted:
+                cls.write()
+
+    @classmethod
+    def write(cls) -> None:
+        """Write what was taken, as torch does, and let the batches wait for a while."""
+        taken, cls.taken = cls.taken, None
+        if taken is not None and cls.model != "never-writes":
+            time.sleep(EXPORT_S)
+            path = Path(cls.folder, f"rank0.{time.time_ns()}.pt.trace.json.gz")
+            path.write_bytes(gzip.compress(json.dumps(trace(taken)).encode()))
+            cls.written.set()
+
+
+def trace(taken: list[tuple[int, int]]) -> dict[str, object]:
+    """Step labels and an operator each, in us from a base in the clock of 1970."""
+    offset = time.time_ns() - time.monotonic_ns()
+    base, pid = taken[0][0] + offset, os.getpid()
+    events = []
+    for start, end in taken:
+        ts, dur = (start + offset - base) / 1e3 + 20, (end - start) / 1e3 - 40
+        about = {"ph": "X", "pid": pid, "tid": pid}
+        label = "execute_context_0(0)_generation_2(2)"
+        events.append({**about, "cat": "user_annotation", "name": label, "ts": ts, "dur": dur})
+        events.append({**about, "cat": "cpu_op", "name": "aten::mm", "ts": ts + 1, "dur": dur - 2})
+    return {"schemaVersion": 1, "baseTimeNanoseconds": base, "traceEvents": events}
+
 
 class Health(http.server.BaseHTTPRequestHandler):
-    """Answers 200 to everything."""
+    """Answers 200 to every question, and starts and stops captures."""
 
     def do_GET(self) -> None:
         """Say yes."""
         self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        """Start or stop the profiler, if there is one."""
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(200 if Capture.folder else 404)
+        if Capture.folder and self.path == "/start_profile":
+            Capture.written.clear()
+            Capture.wanted = json.loads(body)["max_iterations"]
+            Capture.taken = []
+        elif Capture.folder and self.path == "/stop_profile":
+            Capture.write()
+            Capture.written.wait(600)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -80,6 +141,7 @@ def write_batch(file: TextIO, number: int) -> None:
     start = time.monotonic_ns()
     time.sleep(0.01)
     end = time.monotonic_ns()
+    Capture.take(start, end)
     file.write(json.dumps({
         "type": "batch", "source": "vllm_probe", "pid": os.getpid(), "rank": 0, "iteration": number,
         "requests": [[8, 8 + number % 8, 1, number % 8]] * 2, "admitted": 0, "finished": 0, "preempted": 0,
@@ -88,8 +150,10 @@ def write_batch(file: TextIO, number: int) -> None:
     file.flush()
 
 
-def serve(model: str, port: int) -> None:
+def serve(model: str, port: int, profiler: str) -> None:
     """Be the server."""
+    Capture.model = model
+    Capture.folder = json.loads(profiler)["torch_profiler_dir"] if profiler else ""
     if model == "dies-at-start":
         sys.stdout.write("INFO loading\nValueError: no such model: dies-at-start\n")
         sys.exit(7)
@@ -105,7 +169,8 @@ def main(argv: list[str]) -> None:
         time.sleep(600)
     else:
         port = next(int(word.partition("=")[2]) for word in argv if word.startswith("--port="))
-        serve(argv[argv.index("serve") + 1], port)
+        profiler = "".join(word.partition("=")[2] for word in argv if word.startswith("--profiler-config="))
+        serve(argv[argv.index("serve") + 1], port, profiler)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,19 @@ def test_another_seed_is_another_order() -> None:
     assert len(orders) == 2**3  # each of the three repetitions in either order
 
 
+def test_deep_captures_are_made_on_chosen_workloads_and_after_the_others() -> None:
+    """They need a server of their own, which is started once; run ids of light cells stay what they were."""
+    workload = {"input_lengths": [32], "output_lengths": [64], "concurrency": [4, 8]}
+    deep = {"deepdive": {"workloads": ["in32_out64_conc8"]}}
+    light = spec_of(workload=workload)
+    both = spec_of(workload=workload, modes=["sentinel", deep])
+    cells = plan(both, INSTANCE)
+    assert [cell.mode for cell in cells] == ["sentinel"] * 12 + ["deepdive"] * 6
+    assert {cell.workload for cell in cells if cell.mode == "deepdive"} == {"in32_out64_conc8"}
+    assert cells[:12] == plan(light, INSTANCE)
+    assert estimate_s(both, cells) == estimate_s(light, cells[:12]) + 45 + 6 * (12 + 3 + 45 + 2 * 5)
+
+
 def test_drift_meets_all_scenarios_alike() -> None:
     """A repetition is over before the next begins: a slow drift is no scenario's own."""
     repetitions = [cell.repetition for cell in plan(spec_of(), INSTANCE)]

@@ -63,6 +63,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"batches": [*CLOCKS, clock(at(8), 999), *WINDOWS, batch(7.109_999, 5.0)]},
     ],
     "clocks_agree_to_a_millisecond": [{"batches": [*CLOCKS, clock(at(8), 1_000_001), *WINDOWS]}],
+    "clocks_were_not_set": [{"batches": [*CLOCKS, clock(at(8), 100_000_000), *WINDOWS]}],
     "complete_runs_have_batches_in_every_window": [
         {"batches": [*CLOCKS, *WINDOWS[1:]]},
         {"batches": [*CLOCKS, WINDOWS[0], batch(3.9, 200), WINDOWS[2]]},

@@ -49,7 +49,8 @@ def refusal(content: object) -> str:
 def test_a_small_spec_gets_the_defaults() -> None:
     """What a spec leaves out has a stated value."""
     spec = parse_spec(SMALL)
-    assert (spec.seed, spec.repetitions, spec.modes) == (7, 3, ["sentinel"])
+    assert (spec.seed, spec.repetitions, [mode.name for mode in spec.modes]) == (7, 3, ["sentinel"])
+    assert spec.deepdive is None
     assert spec.windows.total_s == 15 + 10 + 10 + 10
     assert spec.limits.model_dump() == {
         "cell_timeout_s": 600.0,
@@ -95,6 +96,31 @@ def test_a_dumped_spec_is_a_spec() -> None:
     assert CampaignSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
+def test_deep_captures_are_said_as_in_the_design() -> None:
+    """By name alone, or on chosen workloads and with what is captured; written back as it was."""
+    deep = {"workloads": ["in32_out64_conc4"], "stack": True}
+    spec = parse_spec(changed("modes", ["sentinel", {"deepdive": deep}]))
+    assert [mode.name for mode in spec.modes] == ["sentinel", "deepdive"]
+    assert spec.deepdive is not None
+    assert (spec.deepdive.workloads, spec.deepdive.stack) == (["in32_out64_conc4"], True)
+    assert spec.model_dump(mode="json")["modes"] == ["sentinel", {"deepdive": deep}]
+    forms: list[object] = ["deepdive", {"deepdive": None}, {"deepdive": {}}]
+    for written in forms:
+        spec = parse_spec(changed("modes", [written]))
+        assert spec.model_dump(mode="json")["modes"] == ["deepdive"]
+        assert CampaignSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_an_installed_profiler_is_a_command_with_places() -> None:
+    """What stands in braces is filled in, whatever it is, as a part of one word."""
+    profiler = {"command": ["/opt/p", "--out={output}", "{session}", '{"json": 1}'], "output": "r.json"}
+    spec = parse_spec(changed("modes", [{"deepdive": {"profiler": profiler}}]))
+    assert spec.deepdive is not None
+    assert spec.deepdive.profiler is not None
+    words = spec.deepdive.profiler.words(output="/a b/$(id)", session=7, url="u")
+    assert words == ["/opt/p", "--out=/a b/$(id)", "7", '{"json": 1}']
+
+
 def test_a_secret_is_written_nowhere() -> None:
     """Values of `env` and arguments with a secret's name are masked; a masked value is not taken for one."""
     args = {"api-key": "s3cret", "max-num-batched-tokens": 8, "tokenizer": "t", "kv": {"hf_token": "s3cret"}}
@@ -112,6 +138,8 @@ def test_prefects_form_takes_what_a_file_may_hold() -> None:
     form = jsonschema.Draft202012Validator(CampaignSpec.model_json_schema())
     assert list(form.iter_errors(SMALL)) == []
     assert list(form.iter_errors(parse_spec(SMALL).model_dump(mode="json"))) == []
+    assert list(form.iter_errors(changed("modes", ["sentinel", {"deepdive": {"stack": True}}]))) == []
+    assert list(form.iter_errors(changed("modes", [{"deepdiv": {}}])))
     assert list(form.iter_errors(changed("repetition", 3)))
     assert list(form.iter_errors(changed("scenarios.0", {"anomly": "normal"})))
 
@@ -130,6 +158,15 @@ def test_prefects_form_takes_what_a_file_may_hold() -> None:
         ("scenarios.0", "cpu_compute_sqeze", "did you mean 'cpu_compute_squeeze_out'?"),
         ("scenarios.0", {"anomly": "normal"}, "unknown key 'anomly', did you mean 'anomaly'?"),
         ("modes", ["sentinal"], "unknown mode 'sentinal', did you mean 'sentinel'?"),
+        ("modes", [{"deepdiv": {}}], "unknown mode 'deepdiv', did you mean 'deepdive'?"),
+        ("modes", ["deepdive", {"deepdive": {"stack": True}}], "deepdive is there twice"),
+        ("modes", [{"deepdive": {"workload": []}}], "unknown key 'workload', did you mean 'workloads'?"),
+        ("modes", [{"deepdive": {"workloads": ["in32_out64_conc8"]}}],
+         "unknown workload 'in32_out64_conc8', did you mean 'in32_out64_conc4'?"),
+        ("modes", [{"deepdive": {"profiler": {"command": []}}}], "modes[0].deepdive.profiler.command"),
+        ("modes", [{"deepdive": {"profiler": {"command": ["p", "{pid}"]}}}], "unknown place 'pid'"),
+        ("modes", [{"deepdive": {"profiler": {"command": ["p"], "output": "../x"}}}], "cannot stand here"),
+        ("windows.deep_iterations", 0, "windows.deep_iterations"),
     ],
 )  # fmt: skip
 def test_a_misspelt_word_is_named_with_the_nearest_valid_one(path: str, value: object, said: str) -> None:
@@ -145,9 +182,6 @@ def test_a_misspelt_word_is_named_with_the_nearest_valid_one(path: str, value: o
         ("engines.0.kind", "xdit", "engine 'xdit' is not there yet"),
         ("engines.0.attach", "http://h:8000", "the key 'attach' is not there yet"),
         ("engines.0.container", "serving", "the key 'container' is not there yet"),
-        ("windows.deep_iterations", 50, "the key 'deep_iterations' is not there yet"),
-        ("modes", ["deepdive"], "mode 'deepdive' is not there yet"),
-        ("modes", ["sentinel", {"deepdive": {"workloads": []}}], "mode 'deepdive' is not there yet"),
     ],
 )
 def test_what_is_planned_and_not_built_is_refused_in_so_many_words(

@@ -2,6 +2,7 @@
 -- Grain: (run_id). Reads: files, events, counters. Params: none.
 -- An event of counters makes a row a value, under one sample_index of its file. Of several files it cannot be told
 -- which one a sample stands in: then the samples lie between the distinct numbers and the rows.
+-- What the probe recorded stands in `events`, too, and in no trace.
 WITH
 kept AS (
     SELECT run_id, COUNT(*) AS trace_files, SUM(rows_kept) AS rows_kept
@@ -11,15 +12,25 @@ kept AS (
 ),
 
 samples AS (
-    SELECT run_id, COUNT(DISTINCT sample_index) AS numbers, COUNT(*) AS counter_rows
+    SELECT run_id, COUNT(DISTINCT sample_index) AS numbers, COUNT(sample_index) AS counter_rows
     FROM counters
     GROUP BY run_id
 ),
 
-there AS (
-    SELECT run_id, COUNT(*) AS event_rows
+by_file AS (
+    SELECT run_id, file_name, COUNT(*) AS event_rows
     FROM events
-    GROUP BY run_id
+    GROUP BY run_id, file_name
+),
+
+there AS (
+    SELECT e.run_id, SUM(e.event_rows) AS event_rows
+    FROM by_file AS e
+    ANTI JOIN files AS f
+        ON f.run_id = e.run_id
+        AND f.name = e.file_name
+        AND f.format NOT IN ('chrome_trace', 'csv_pair')
+    GROUP BY e.run_id
 )
 
 SELECT

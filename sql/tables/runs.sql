@@ -41,6 +41,9 @@ CREATE TABLE runs (
     slo_ttft_ms DOUBLE,
     slo_tpot_ms DOUBLE,
     clock_uncertainty_ns BIGINT,
+    clock_step_ns BIGINT,
+    clock_offset_ns BIGINT,
+    clock_offset_uncertainty_ns BIGINT,
     cpu_model VARCHAR,
     bundle VARCHAR
 );
@@ -84,6 +87,9 @@ COMMENT ON COLUMN runs.effect_proved IS 'whether the fault was seen to act; NULL
 COMMENT ON COLUMN runs.effect_undone IS 'whether the undo was seen to act; NULL where none is injected';
 COMMENT ON COLUMN runs.slo_ttft_ms IS 'objective for the time to the first token, ms; NULL where none is set';
 COMMENT ON COLUMN runs.slo_tpot_ms IS 'objective for the time per output token, ms; NULL where none is set';
-COMMENT ON COLUMN runs.clock_uncertainty_ns IS 'largest disagreement of all clock pairs of all recorders, ns: no smaller effect is claimed';
+COMMENT ON COLUMN runs.clock_uncertainty_ns IS 'largest disagreement of all clock pairs of all recorders, a clock that was set left aside, ns: no smaller effect is claimed';
+COMMENT ON COLUMN runs.clock_step_ns IS 'how far the host''s clock was set during the run, ns; its times are counted on from before; NULL when it was not';
+COMMENT ON COLUMN runs.clock_offset_ns IS 'host''s clock less the orchestrator''s, ns, as measured over SSH; NULL where it was not';
+COMMENT ON COLUMN runs.clock_offset_uncertainty_ns IS 'how far clock_offset_ns may be wrong: half of the quickest round trip, ns';
 COMMENT ON COLUMN runs.cpu_model IS 'CPU of the host';
 COMMENT ON COLUMN runs.bundle IS 'folder of the raw records, relative to the home where it lies in it';

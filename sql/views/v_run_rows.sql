@@ -1,6 +1,6 @@
 -- One row per run and run-bound table, with the rows that the run has there.
 -- Grain: (run_id, table_name).
--- Reads: runs, files, quarantine, events, counters, batches, requests, function_usage, devices,
+-- Reads: runs, files, quarantine, events, counters, batches, captures, requests, function_usage, devices,
 -- published_comparison, published_curves, batch_scores, incidents, rca_diagnosis, excluded_batches. Params: none.
 CREATE VIEW v_run_rows AS
 WITH
@@ -16,6 +16,8 @@ counted AS (
     SELECT run_id, 'counters', COUNT(*) FROM counters GROUP BY run_id
     UNION ALL
     SELECT run_id, 'batches', COUNT(*) FROM batches GROUP BY run_id
+    UNION ALL
+    SELECT run_id, 'captures', COUNT(*) FROM captures GROUP BY run_id
     UNION ALL
     SELECT run_id, 'requests', COUNT(*) FROM requests GROUP BY run_id
     UNION ALL
@@ -40,7 +42,7 @@ tables (table_name) AS (
     VALUES
     ('runs'), ('files'), ('quarantine'), ('events'), ('counters'), ('batches'), ('requests'), ('function_usage'),
     ('devices'), ('published_comparison'), ('published_curves'), ('batch_scores'), ('incidents'), ('rca_diagnosis'),
-    ('excluded_batches')
+    ('excluded_batches'), ('captures')
 )
 
 SELECT r.run_id, t.table_name, COALESCE(c.row_count, 0) AS row_count

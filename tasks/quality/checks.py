@@ -38,6 +38,8 @@ CHECKS = {
     "batches_of_one_process_do_not_overlap": Check("batches", "quarantine", "warn", "overlap_ns"),
     # Effects are held against what they differ by.
     "clocks_agree_to_a_millisecond": Check("runs", "warn", None, "clock_uncertainty_ns"),
+    # Their times are right all the same.
+    "clocks_were_not_set": Check("runs", "warn", None, "clock_step_ns"),
     "complete_runs_have_batches_in_every_window": Check("runs", "fail", None),
     # A busy host samples late.
     "complete_runs_have_counters_at_their_rate": Check("runs", "warn", None, "samples_per_s"),

@@ -8,7 +8,8 @@ from tasks.lake import write_part
 from tasks.lake_tables import lake_connection
 from tasks.settings import LprismError
 from tasks.staging import checked_name
-from tasks.traces import load
+from tasks.traces import captures, load
+from tasks.traces.clocks import marked_ns, reference_ns, step_ns
 from tasks.traces.load import IngestSummary, InputFile, Source
 from tasks.traces.manifest import MANIFEST, MARKS, Manifest, read_manifest
 from tasks.traces.text import lines_view
@@ -45,21 +46,25 @@ def sources(path: Path) -> list[Source]:
 
 
 def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None:
-    """Batches and counters of a bundle whose files are those that its manifest lists. Raises LprismError."""
-    del folder
-    _check_files(source)
+    """What the recorders of a bundle wrote, in files that its manifest lists. Raises LprismError."""
+    manifest = _checked(source)
+    reference = reference_ns(manifest.marks)
     converted = {file.name: file.path for file in source.files if _format(file.name) in CONVERTED}
     with lines_view(con, converted) as counts:
         execute(con, "convert/recorder_lines")
-    for name in ("run_clocks", "batches", "probe_calls", "counters", "quarantine"):
+    for name in ("recorder_clocks", "run_clocks"):
+        execute(con, f"convert/{name}", reference_ns=reference)
+    for name in ("batches", "probe_calls", "counters", "quarantine"):
         execute(con, f"convert/{name}")
-    for file in source.files:
+    for name, account in execute(con, "convert/recorder_lost").fetchall():
+        raise LprismError(f"{name}: {account}: nothing of it was loaded")
+    traces = captures.trace_names(manifest)
+    unread = captures.add(con, source, manifest, reference, folder)
+    for file in (*(file for file in source.files if file.name not in traces), *unread):
         execute(
             con, "convert/files", name=file.name, size_bytes=file.size_bytes, sha256=file.sha256,
             format=_format(file.name), rows_in=counts.get(file.name, 0),
         )  # fmt: skip
-    for name, account in execute(con, "convert/recorder_lost").fetchall():
-        raise LprismError(f"{name}: {account}: nothing of it was loaded")
 
 
 def ingest_bundle(home: Path, bundle: Path) -> IngestSummary:
@@ -98,8 +103,8 @@ def ingest_campaign(home: Path, campaign: str) -> None:
             write_part(target, "campaigns", home, campaign, "all")
 
 
-def _check_files(source: Source) -> None:
-    """See that every file is the one that was recorded."""
+def _checked(source: Source) -> Manifest:
+    """The manifest of a bundle, every file of which is the one that was recorded."""
     manifest, _ = read_manifest(source.files[0].path.parent)
     found = {file.name: file for file in source.files}
     for listed in manifest.files:
@@ -109,12 +114,13 @@ def _check_files(source: Source) -> None:
                 f"{file.path} is not the file that was recorded: {file.size_bytes} bytes, sha256 "
                 f"{file.sha256[:12]}; the manifest says {listed.size_bytes} bytes, {listed.sha256[:12]}"
             )
+    return manifest
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
     """The columns of `runs` that a manifest tells."""
     marks: dict[str, int | None] = {f"{name}_ns": None for name in MARKS}
-    marks.update({f"{mark.name}_ns": mark.epoch_ns for mark in manifest.marks})
+    marks.update({f"{name}_ns": time for name, time in marked_ns(manifest.marks).items()})
     effect = manifest.effect.model_dump() if manifest.effect else {}
     names = ("metric", "unit", "before", "during", "after", "proved", "undone")
     cell = manifest.cell.model_dump()
@@ -124,7 +130,9 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         **{f"effect_{name}": effect.get(name) for name in names},
         **{name: getattr(manifest, name) for name in ("engine_key", "run_order", "status", "reason")},
         "slo_ttft_ms": manifest.slo.ttft_ms, "slo_tpot_ms": manifest.slo.tpot_ms,
-        "cpu_model": manifest.host_facts.cpu_model,
+        "cpu_model": manifest.host_facts.cpu_model, "clock_step_ns": step_ns(manifest.marks),
+        "clock_offset_ns": manifest.clock.offset_ns if manifest.clock else None,
+        "clock_offset_uncertainty_ns": manifest.clock.uncertainty_ns if manifest.clock else None,
     }  # fmt: skip
 
 

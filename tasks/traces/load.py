@@ -92,7 +92,7 @@ def load(home: Path, form: Format, source: Source, campaign: str = "") -> Ingest
         if loaded := _loaded(home, source, digest):
             return loaded
         with memory_connection(folder / "spill", MEMORY) as con:
-            _prepare(con, source)
+            prepare(con, source)
             form.fill(con, source, folder)
             _check_accounts(con, source)
             drafts = dict(_drafts(con, source, folder, digest))
@@ -158,7 +158,8 @@ def _digest(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _prepare(con: "duckdb.DuckDBPyConnection", source: Source) -> None:
+def prepare(con: "duckdb.DuckDBPyConnection", source: Source) -> None:
+    """Make every table of the lake, empty, and the row of the run in `runs`."""
     for table in SEALED:
         create_table(con, table)
     create_table(con, SEAL)

@@ -61,6 +61,12 @@ class Mark(_Part):
 
     name: Literal[MARKS]  # type: ignore[valid-type]  # the tuple is the list of names
     epoch_ns: Time
+    monotonic_ns: Time | None = None
+
+    @property
+    def offset_ns(self) -> int | None:
+        """The realtime less the monotonic clock."""
+        return None if self.monotonic_ns is None else self.epoch_ns - self.monotonic_ns
 
 
 class Slo(_Part):
@@ -84,6 +90,29 @@ class Listed(_Part):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+class Capture(_Part):
+    """A deep capture: its moments on the realtime clock as it was at its start, and that clock's offset."""
+
+    name: FileName
+    window: Literal["baseline", "fault"]
+    profiler: Literal["torch", "command"]
+    iterations: Count | None
+    files: tuple[FileName, ...]
+    lost: str | None
+    start_ns: Time | None = None
+    ready_ns: Time | None = None
+    stop_ns: Time | None = None
+    end_ns: Time | None = None
+    offset_ns: int | None = None
+
+
+class HostClock(_Part):
+    """The host's clock less the orchestrator's, ns, and how far that may be wrong."""
+
+    offset_ns: Annotated[int, Field(ge=-4_000_000_000_000_000_000, le=4_000_000_000_000_000_000)]
+    uncertainty_ns: Time
+
+
 class Manifest(_Part):
     """A run as its recorder tells it."""
 
@@ -100,10 +129,12 @@ class Manifest(_Part):
     marks: tuple[Mark, ...]
     effect: Effect | None
     files: tuple[Listed, ...]
+    captures: tuple[Capture, ...] = ()
+    clock: HostClock | None = None
 
-    @field_validator("marks", "files")
+    @field_validator("marks", "files", "captures")
     @classmethod
-    def _each_once(cls, parts: tuple[Mark | Listed, ...]) -> tuple[Mark | Listed, ...]:
+    def _each_once(cls, parts: tuple[Mark | Listed | Capture, ...]) -> tuple[Mark | Listed | Capture, ...]:
         names = [part.name for part in parts]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice or MANIFEST in names:
