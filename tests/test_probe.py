@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.host.probe.latencyprism_probe import sink, vllm_points
+from tasks.host.probe.latencyprism_probe import sink, vllm_points, vllm_v0_points
 from tests.probe_cases import Recording, running, scheduled, step, whole
 
 
@@ -214,3 +214,33 @@ def test_two_hundred_and_fifty_six_requests_at_once(engine: Engine) -> None:
     assert prefill["requests"] == [[10 + number, 0, 10 + number, 0] for number in range(256)]
     assert decode["requests"] == [[10 + number, 10 + number, 1, 1] for number in range(256)]
     assert prefill["admitted"] == 256
+
+
+def test_v0_is_read_by_its_sequences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its source was read: the driver's call has groups of sequences; other ranks are called with nothing."""
+    monkeypatch.setattr(sink, "TARGET", str(tmp_path / "target"))
+
+    class LocalOrDistributedWorkerBase:
+        def execute_model(self, execute_model_req: Some | None = None) -> Some | None:
+            return execute_model_req
+
+    def sequence(computed: int, output: int) -> Some:
+        told = {"prompt_len": 8, "num_computed_tokens": computed, "output_len": output}
+        return Some(**{f"get_{name}": lambda value=value: value for name, value in told.items()})
+
+    def asked(new: int, one: Some, *finished: str) -> Some:
+        group = Some(request_id="a", token_chunk_size=new, seq_data={0: one})
+        return Some(seq_group_metadata_list=[group], finished_requests_ids=[*finished])
+
+    recording = Recording(tmp_path)
+    recording.wrap(vllm_v0_points.points, LocalOrDistributedWorkerBase=LocalOrDistributedWorkerBase)
+    worker = LocalOrDistributedWorkerBase()
+    recording.turn("r1")
+    assert worker.execute_model() is None
+    for one in (asked(8, sequence(0, 0)), asked(1, sequence(8, 1), "b")):
+        assert worker.execute_model(execute_model_req=one) is one
+    recording.turn("")
+    told = [
+        [batch[name] for name in ("requests", "admitted", "finished")] for batch in recording.batches("r1")
+    ]
+    assert told == [[[[8, 0, 8, 0]], 1, 0], [[[8, 8, 1, 1]], 0, 1]]

@@ -168,3 +168,13 @@ def test_errors_of_either_side_stay_where_they_belong(engine: Engine) -> None:
     engine.turn("")
     assert len(engine.batches("r1")) == 1
     assert engine.lines("r1")[-1]["probe_errors"] == 4
+
+
+def test_the_rank_is_the_modules_where_the_scheduler_has_none(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.5.23 keeps it apart; where nobody knows, it is 0."""
+    monkeypatch.delattr(type(engine.scheduler), "tp_rank")
+    assert sglang_points._rank(engine.scheduler) == 0
+    monkeypatch.setitem(globals(), "get_parallel", lambda: Some(tp_rank=3))
+    assert sglang_points._rank(engine.scheduler) == 3

@@ -15,8 +15,9 @@ import os
 import sys
 from typing import Any
 
-# Where an engine keeps its plugins: those that have this load the probe themselves.
+# Where an engine keeps its plugins: with them it loads the probe itself, unless a variable leaves that out.
 PLUGINS = {"vllm": ("plugins", "__init__.py"), "sglang": ("srt", "plugins", "__init__.py")}
+CHOICES = {"vllm": "VLLM_PLUGINS", "sglang": "SGLANG_PLUGINS"}
 
 
 def run_shadowed() -> None:
@@ -49,8 +50,8 @@ class Waiting(importlib.abc.MetaPathFinder):
 
 def has_plugins(engine: str, folders: list[str]) -> bool:
     """Whether the engine in these folders will load the probe through its entry point."""
-    allowed = os.environ.get("VLLM_PLUGINS")
-    if engine == "vllm" and allowed is not None and "latencyprism" not in allowed.split(","):
+    allowed = os.environ.get(CHOICES[engine])
+    if allowed is not None and "latencyprism" not in allowed.split(","):
         return False
     return any(os.path.isfile(os.path.join(folder, *PLUGINS[engine])) for folder in folders)
 

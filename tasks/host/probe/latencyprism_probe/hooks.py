@@ -11,7 +11,7 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from . import calls, sglang_points, sink, vllm_points
+from . import calls, sglang_points, sink, vllm_points, vllm_v0_points
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -133,7 +133,8 @@ def register() -> None:
     if not sink.TARGET or Hooks.installed:
         return
     to = sink.Sink()
-    points = [Point(*point) for point in (*vllm_points.points(to), *sglang_points.points(to))]
+    engines = (vllm_points, vllm_v0_points, sglang_points)
+    points = [Point(*point) for engine in engines for point in engine.points(to)]
     points += [Point(*point, is_users=True) for point in calls.points(to)]
     Hooks.installed = Hooks(points, to)
     to.look = Hooks.installed.name_missing

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -42,9 +43,9 @@ class Step:
         "start", "waiting",
     )  # fmt: skip
 
-    def __init__(self, scheduler: Any, batch: Any, iteration: int) -> None:
+    def __init__(self, scheduler: Any, batch: Any, rank: int, iteration: int) -> None:
         mode = batch.forward_mode
-        self.rank, self.iteration, self.mode = getattr(scheduler, "tp_rank", 0), iteration, mode
+        self.rank, self.iteration, self.mode = rank, iteration, mode
         self.requests = list(batch.reqs)
         self.lengths = _seen(batch, mode)
         self.waiting = len(scheduler.waiting_queue)
@@ -61,6 +62,7 @@ class Steps:
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
         self.iteration = 0
+        self.rank: int | None = None
         self.open: dict[int, Step] = {}  # by id of the result, which lives until it is processed
         self._known: dict[
             str, bool
@@ -102,7 +104,9 @@ class Steps:
                 self.sink.start()
             self.iteration += 1
             if self.sink.on:
-                return Step(scheduler, batch, self.iteration)
+                if self.rank is None:
+                    self.rank = _rank(scheduler)
+                return Step(scheduler, batch, self.rank, self.iteration)
             if batch.forward_mode.is_extend():
                 self.sink.put(self._unrecorded, [request.rid for request in batch.reqs])
         except Exception as error:  # noqa: BLE001  fails open
@@ -176,6 +180,15 @@ class Steps:
         if len(self._known) > MOST_KNOWN:
             self._known = dict.fromkeys((request.rid for request in step.requests), True)
         return rows, admitted, preempted, hits
+
+
+def _rank(scheduler: Any) -> int:
+    """Its tensor-parallel rank; of late the scheduler's module knows it, not the scheduler."""
+    rank = getattr(scheduler, "tp_rank", None)
+    if rank is None:
+        parallel = getattr(sys.modules[type(scheduler).__module__], "get_parallel", None)
+        rank = parallel().tp_rank if parallel else 0
+    return int(rank)
 
 
 def _seen(batch: Any, mode: Any) -> list[tuple[int, int, int | None]]:

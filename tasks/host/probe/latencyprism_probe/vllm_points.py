@@ -27,13 +27,12 @@ Row = tuple[int, int, int, int]
 
 def points(sink: Sink) -> Iterator[tuple[str, str, Callable[[Function], Function]]]:
     """Module, path and wrapper of every function, as hooks.Point has them."""
-    steps, queue, old = Steps(sink), Queue(sink), OldSteps(sink)
+    steps, queue = Steps(sink), Queue(sink)
     worker, scheduler = "vllm.v1.worker.gpu_worker", "vllm.v1.core.sched.scheduler"
     yield worker, "Worker.execute_model", steps.around_execute
     yield worker, "Worker.sample_tokens", steps.around_sample
     yield scheduler, "Scheduler.schedule", queue.around_schedule
     yield scheduler, "Scheduler.update_from_output", queue.around_update
-    yield "vllm.worker.worker_base", "LocalOrDistributedWorkerBase.execute_model", old.around_execute
 
 
 class Step:
@@ -241,68 +240,3 @@ def _counts(scheduler: Any) -> tuple[int, int]:
     except AttributeError:
         return len(scheduler.waiting), len(scheduler.running)
     return waiting, running
-
-
-class OldSteps:
-    """vLLM V0 (0.7), as it was read: untested. A step is the driver's `execute_model` alone."""
-
-    def __init__(self, sink: Sink) -> None:
-        self.sink = sink
-        self.iteration = 0
-        self._known: set[str] = set()  # this belongs to the writing thread
-
-    def around_execute(self, execute: Function) -> Function:
-        """Around `LocalOrDistributedWorkerBase.execute_model(execute_model_req)`."""
-
-        @functools.wraps(execute)
-        def execute_model(worker: Any, *args: Any, **kwargs: Any) -> Any:
-            rows = self._begin(args[0] if args else kwargs.get("execute_model_req"))
-            start = monotonic_ns()
-            result = execute(worker, *args, **kwargs)
-            if rows:
-                try:
-                    self.iteration += 1
-                    self.sink.put(self._record, worker, self.iteration, rows, start, monotonic_ns())
-                except Exception as error:  # noqa: BLE001  fails open
-                    self.sink.failed(error)
-            return result
-
-        return execute_model
-
-    def _begin(self, asked: Any) -> tuple[list[tuple[str, Row]], list[str]] | None:
-        """Each sequence's request and row, and the requests that have ended; None: no driver's call."""
-        try:
-            if not self.sink.is_started:
-                self.sink.start()
-            if not self.sink.on or asked is None:
-                return None
-            rows = [
-                (group.request_id, (
-                    one.get_prompt_len(), one.get_num_computed_tokens(), group.token_chunk_size,
-                    one.get_output_len(),
-                ))
-                for group in asked.seq_group_metadata_list for one in group.seq_data.values()
-            ]  # fmt: skip
-            return rows, list(asked.finished_requests_ids)
-        except Exception as error:  # noqa: BLE001  fails open
-            self.sink.failed(error)
-        return None
-
-    def _record(
-        self,
-        worker: Any,
-        iteration: int,
-        begun: tuple[list[tuple[str, Row]], list[str]],
-        start: int,
-        end: int,
-    ) -> Record:
-        rows, finished = begun
-        first = [row for name, row in rows if name not in self._known and row[3] == 0]
-        self._known.difference_update(finished)
-        self._known.update(name for name, _ in rows)
-        return {
-            "type": "batch", "source": "vllm_probe", "pid": os.getpid(), "rank": getattr(worker, "rank", 0),
-            "iteration": iteration, "requests": [row for _, row in rows], "admitted": len(first),
-            "finished": len(finished), "preempted": None, "prefix_hit_tokens": sum(row[1] for row in first),
-            "start_mono_ns": start, "execute_end_mono_ns": end, "end_mono_ns": end,
-        }  # fmt: skip
