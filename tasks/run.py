@@ -168,8 +168,16 @@ class Run:
         sampler = (
             "--out", f"{self.folder}/counters.jsonl", "--engine-session", str(self.server.session),
             "--cpus", ",".join(map(str, self.engine_cpus)), "--hz", str(SAMPLER_HZ), "--seconds", seconds,
+            *(("--gpus", ",".join(map(str, self.host.gpus))) if self.host.gpus else ()),
         )  # fmt: skip
-        return [Recorder("sampler", "tasks.host.sampler", sampler, needed=True)]
+        metrics = (
+            "--out", f"{self.folder}/metrics.jsonl", "--url", f"{self.server.url}/metrics",
+            "--family", f"{self.server.engine.kind}:", "--seconds", seconds,
+        )  # fmt: skip
+        return [
+            Recorder("sampler", "tasks.host.sampler", sampler, needed=True),
+            Recorder("metrics", "tasks.host.metrics", metrics),
+        ]
 
     def _window(self, name: str, seconds: float) -> None:
         with self.phase(f"{name} window", seconds), self.captures.around(name, seconds):

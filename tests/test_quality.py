@@ -42,6 +42,7 @@ from tests.warehouse_cases import (
     clock,
     good_bundle,
     good_fault,
+    jsonl,
     row,
     sample,
     seal_file,
@@ -52,6 +53,7 @@ from tests.warehouse_cases import (
 OTHER = "r1111111111"
 WINDOWS = [batch(1.1), batch(4.1), batch(7.1)]
 CLOCKS = [clock(0), clock(at(9))]
+GAP = {"type": "gap", "reason": "HTTP 404", "mono_ns": at(5), "took_ns": 5}
 SWAPPED = {**NORMAL_MARKS, "recording_stop": 7.95}
 CASES: dict[str, list[dict[str, Any]]] = {
     "batches_have_positive_duration": [
@@ -79,6 +81,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"counters": [*CLOCKS, *steady(), sample(5.0, ["cpu_usage", "CPU 0", None, None, value])]}
         for value in (float("nan"), float("inf"))
     ],
+    "engine_metrics_are_told_most_of_the_time": [{"files": {"metrics.jsonl": jsonl([*CLOCKS, GAP])}}],
     "no_line_is_in_quarantine": [{"batches": [*CLOCKS, *WINDOWS, b'{"type":"ba']}],
     "tokens_are_not_negative": [
         {"batches": [*CLOCKS, *WINDOWS, batch(7.5, **{name: -1})]}

@@ -1,4 +1,4 @@
--- One row per line of the run's batches and counters files: kept, or rejected with a reason.
+-- One row per line of the run's batches, counters and metrics files: kept, or rejected with a reason.
 -- Grain: (file_name, line_number). Reads: lines. Params: none.
 -- A kept line has its values in the right types and ranges, so that what reads it need not look again. Whole numbers
 -- must be written as such (a cast alone would round 1.5) and times fit twice into a BIGINT, as they are added.
@@ -90,7 +90,24 @@ typed AS (
                 )
                 AND JSON_TYPE(v, '$[3]') IN ('NULL', 'VARCHAR')
                 AND JSON_TYPE(v, '$[4]') IN ('BIGINT', 'UBIGINT', 'DOUBLE')
-        )) = JSON_ARRAY_LENGTH(document, '$.values') AS is_sample
+        )) = JSON_ARRAY_LENGTH(document, '$.values') AS is_sample,
+        LEN(LIST_FILTER(
+            JSON_EXTRACT(document, ['$.mono_ns', '$.took_ns']),
+            LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
+                AND TRY_CAST(v AS BIGINT) BETWEEN 0 AND 4000000000000000000
+        )) = 2
+        AND CASE kind
+            WHEN 'gap' THEN JSON_TYPE(document, '$.reason') = 'VARCHAR'
+            ELSE JSON_TYPE(document, '$.text') = 'VARCHAR'
+                AND LEN(LIST_FILTER(
+                    STRING_SPLIT(document ->> '$.text', CHR(10)),
+                    LAMBDA v: v <> '' AND NOT STARTS_WITH(v, '#') AND NOT REGEXP_FULL_MATCH(
+                        v,
+                        '[a-zA-Z_:][a-zA-Z0-9_:]*([{]([a-zA-Z_][a-zA-Z0-9_]*="([^"\\\x00-\x1f]|\\[\\"n])*",?)*[}])? +'
+                        || '([-+]?[0-9]{1,20}([.][0-9]{0,20})?([eE][-+]?[0-9]{1,2})?|[-+]?Inf|NaN)( +-?[0-9]{1,20})?'
+                    )
+                )) = 0
+        END AS is_page
     FROM documents
 ),
 
@@ -122,9 +139,13 @@ SELECT
         WHEN t.format = 'batches' AND t.kind = 'call' AND t.is_call AND o.offset_ns IS NOT NULL THEN NULL
         WHEN t.format = 'batches' AND t.kind = 'missing_point' AND t.is_missing_point THEN NULL
         WHEN t.format = 'counters' AND t.kind = 'sample' AND t.is_sample AND o.offset_ns IS NOT NULL THEN NULL
+        WHEN t.format = 'metrics' AND t.kind IN ('scrape', 'gap') AND t.is_page AND o.offset_ns IS NOT NULL THEN NULL
         WHEN t.kind = 'clock' THEN 'not a clock line: a time is missing or out of range'
         WHEN t.format = 'batches' AND t.kind = 'batch' AND t.is_batch THEN 'no clock line in its file'
         WHEN t.format = 'counters' AND t.kind = 'sample' AND t.is_sample THEN 'no clock line in its file'
+        WHEN t.format = 'metrics' AND t.kind IN ('scrape', 'gap') AND t.is_page THEN 'no clock line in its file'
+        WHEN t.format = 'metrics' AND t.kind IN ('scrape', 'gap')
+            THEN 'not a page of metrics: a field is missing or of another type, or a number cannot be read'
         WHEN t.format = 'batches' AND t.kind = 'call' AND t.is_call THEN 'no clock line in its file'
         WHEN t.format = 'batches' AND t.kind = 'batch' THEN 'not a batch: a field is missing or of another type'
         WHEN t.format = 'batches' AND t.kind = 'call' THEN 'not a call: a field is missing or of another type'

@@ -1,7 +1,8 @@
 -- One row per run and run-bound table, with the rows that the run has there.
 -- Grain: (run_id, table_name).
--- Reads: runs, files, quarantine, events, counters, batches, captures, requests, function_usage, devices,
--- published_comparison, published_curves, batch_scores, incidents, rca_diagnosis, excluded_batches. Params: none.
+-- Reads: runs, files, quarantine, events, counters, batches, captures, requests, engine_metrics, function_usage,
+-- devices, published_comparison, published_curves, batch_scores, incidents, rca_diagnosis, excluded_batches.
+-- Params: none.
 CREATE VIEW v_run_rows AS
 WITH
 counted AS (
@@ -20,6 +21,8 @@ counted AS (
     SELECT run_id, 'captures', COUNT(*) FROM captures GROUP BY run_id
     UNION ALL
     SELECT run_id, 'requests', COUNT(*) FROM requests GROUP BY run_id
+    UNION ALL
+    SELECT run_id, 'engine_metrics', COUNT(*) FROM engine_metrics GROUP BY run_id
     UNION ALL
     SELECT run_id, 'function_usage', COUNT(*) FROM function_usage GROUP BY run_id
     UNION ALL
@@ -40,9 +43,9 @@ counted AS (
 
 tables (table_name) AS (
     VALUES
-    ('runs'), ('files'), ('quarantine'), ('events'), ('counters'), ('batches'), ('requests'), ('function_usage'),
-    ('devices'), ('published_comparison'), ('published_curves'), ('batch_scores'), ('incidents'), ('rca_diagnosis'),
-    ('excluded_batches'), ('captures')
+    ('runs'), ('files'), ('quarantine'), ('events'), ('counters'), ('batches'), ('requests'), ('engine_metrics'),
+    ('function_usage'), ('devices'), ('published_comparison'), ('published_curves'), ('batch_scores'), ('incidents'),
+    ('rca_diagnosis'), ('excluded_batches'), ('captures')
 )
 
 SELECT r.run_id, t.table_name, COALESCE(c.row_count, 0) AS row_count

@@ -1,10 +1,12 @@
 """The sampler: host, engine and neighbour counters as rates, 10 times a second, into counters.jsonl.
 
-    python3 -m tasks.host.sampler --out FILE --engine-session ID --cpus 0 [--hz 10] [--seconds 3600]
+    python3 -m tasks.host.sampler --out FILE --engine-session ID --cpus 0 [--gpus 0,1] [--hz 10] [--seconds 9]
 
-Each line is one sample: values are rates over (mono_ns - interval_ns, mono_ns]. Cheap readings are
-taken every time, the dear ones (all processes, disks, network, frequency) once a second.
-Standard library only (Python >= 3.9). Counter names follow the published ones (arXiv 2601.09258).
+Each line is one sample: values are rates over (mono_ns - interval_ns, mono_ns]. What is cheap is read every
+time (--hz, 1 to 100), what is dear once a second, and less often where that would be more than its share of
+a CPU, so that a host of 256 CPUs or 10,000 processes costs little more than a small one. A counter that went
+backwards, or was not there the last time, has no value. Standard library only (Python >= 3.9). Counter names
+follow the published ones (arXiv 2601.09258).
 """
 
 from __future__ import annotations
@@ -12,192 +14,256 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
+import sys
 import time
-from typing import TYPE_CHECKING, Any, Callable, Optional, TextIO
+from typing import TYPE_CHECKING, Any, Callable
 
-from tasks.host import clock, processes, readings
+from tasks.host import readings, recording
+from tasks.host.census import Census, Value
+from tasks.host.engine import Engine, ran_pct
+from tasks.host.gpu_counters import Gpus
+from tasks.host.readings import Files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-CLOCK_EVERY_S = 5.0
-SLOW_EVERY_S = 1.0
-NEIGHBOURS = 3
+SLOW_EVERY_S = 0.95  # once a second, at the beat before or after
+GPU_EVERY_S = 0.095  # NVML itself looks no more often
+SHARE = 0.001  # of a CPU, that each group of dear readings may take
+FEW_CPUS = 16  # up to here every sample has a value for each CPU, else one a second
+STAT_BYTES = 1 << 16
+PRESSURES = ("cpu", "memory", "io")
+HEADS_KEPT = 10_000
 
-Value = tuple[str, str, Optional[int], Optional[str], float]  # counter, device, pid, process name, value
+
+class Group:
+    """Counters that are read together: `rows` makes values of what `read` gave the last time and now."""
+
+    def __init__(
+        self,
+        read: Callable[[], Any],
+        rows: Callable[[Any, Any, float], Iterable[Value]],
+        every_s: float = 0.0,
+        share: float = SHARE,
+    ) -> None:
+        self.read, self.rows, self.every_s, self.share = read, rows, every_s, share
+        self.before: Any = None
+        self.at_ns = self.due_ns = 0
+
+    def sample(self, now_ns: int) -> tuple[int, list[Value]]:
+        """(ns since the last reading, the values); none when it is not due, or read for the first time."""
+        if now_ns < self.due_ns:
+            return 0, []
+        begin = time.thread_time() if self.every_s else 0.0
+        fresh, interval_ns = self.read(), now_ns - self.at_ns
+        values = [] if self.before is None else list(self.rows(self.before, fresh, interval_ns / 1e9))
+        self.before, self.at_ns = fresh, now_ns
+        if self.every_s:
+            cost_s = time.thread_time() - begin
+            self.due_ns = now_ns + int(1e9 * max(self.every_s, cost_s / self.share))
+        return interval_ns, values
 
 
 class Sampler:
     """Keeps the previous reading of every cumulative counter, so that each sample is a rate."""
 
-    def __init__(self, engine_session: int, cpus: list[int]) -> None:
-        self.session = engine_session
+    def __init__(
+        self, session: int, cpus: list[int], gpus: Gpus | None = None, files: Files | None = None
+    ) -> None:
+        self.files = files or Files()
         self.cpus = cpus
-        self.engine_pids: list[int] = []
-        self.before: dict[str, Any] = {}
-        self.at_ns: dict[str, int] = {}
-
-    def fast(self, now_ns: int) -> list[Value]:
-        """What is read at every sample; empty the first time, when there is nothing to compare with."""
-        fresh: dict[str, Any] = {
-            "cpu": readings.cpu_ticks(), "threads": readings.thread_times(self.engine_pids),
-            "swap": readings.swapped_pages(), "throttled": readings.throttled_ns(self.session),
-            "stalled": {name: readings.stalled_us(name) for name in ("cpu", "memory", "io")},
-        }  # fmt: skip
-        old, seconds = self._step("fast", fresh, now_ns)
-        if old is None:
-            return []
-        rows = list(self._cpu_rows(old["cpu"], fresh["cpu"]))
-        rows += self._engine_rows(old, fresh, seconds, rows)
-        return rows + list(self._memory_rows(old, fresh, seconds))
-
-    def _cpu_rows(
-        self, old: dict[str, tuple[int, int, int]], new: dict[str, tuple[int, int, int]]
-    ) -> Iterator[Value]:
-        for name in new.keys() & old.keys():
-            busy, idle, stolen = (new[name][k] - old[name][k] for k in range(3))
-            total = max(busy + idle + stolen, 1)
-            if name == "cpu":
-                yield "host_cpu_usage", "Host", None, None, 100 * busy / total
-            else:
-                yield "cpu_usage", f"CPU {name[3:]}", None, None, 100 * busy / total
-                yield "cpu_steal", f"CPU {name[3:]}", None, None, 100 * stolen / total
-
-    def _engine_rows(
-        self, old: dict[str, Any], new: dict[str, Any], seconds: float, cpu: list[Value]
-    ) -> list[Value]:
-        both = new["threads"].keys() & old["threads"].keys()
-        ran, waited = (
-            sum(new["threads"][t][k] - old["threads"][t][k] for t in both) / 1e9 / seconds for k in (0, 1)
-        )
-        ours = {f"CPU {number}" for number in self.cpus}
-        busy = sum(value for name, device, _, _, value in cpu if name == "cpu_usage" and device in ours)
-        rows: list[Value] = [
-            ("process_cpu_usage", "Host", self.session, None, 100 * ran),
-            ("process_runq_wait", "Host", self.session, None, 1000 * waited),
-            ("other_cpu_usage", "Host", None, None, max(busy - 100 * ran, 0.0)),
-            ("process_mem_rss", "Host", self.session, None, readings.resident_bytes(self.engine_pids)),
+        self.gpus = gpus or Gpus([])
+        self.census = Census(self.files, session, cpus)
+        self.engine = Engine(self.files, session)
+        self.heads: dict[tuple[Any, ...], str] = {}
+        self.known_disks: dict[str, bool] = {}
+        self.cpu_count = len(readings.cpu_lines(self._stat())) - 1
+        self.few = self.cpu_count <= FEW_CPUS
+        self.groups = [
+            Group(self._people, self.census.neighbours, SLOW_EVERY_S),
+            Group(self._devices, self._device_rows, SLOW_EVERY_S),
+            Group(self._clocks, self._clock_rows, SLOW_EVERY_S),
+            Group(self._fast, self._fast_rows),
         ]
-        if new["throttled"] is not None and old["throttled"] is not None:
-            throttled = (new["throttled"] - old["throttled"]) / 1e6 / seconds
-            rows.append(("process_cgroup_throttled", "Host", self.session, None, throttled))
-        return rows
+        if not self.few:
+            each = Group(
+                lambda: self._each_cpu(self._stat(), self.engine.used()), self._cpu_rows, SLOW_EVERY_S
+            )
+            self.groups.append(each)
+        if self.gpus.gpus:
+            self.groups.append(Group(self.gpus.read, self._gpu_rows, GPU_EVERY_S, share=1.0))
 
-    def _memory_rows(self, old: dict[str, Any], new: dict[str, Any], seconds: float) -> Iterator[Value]:
-        memory = readings.memory()
-        used = memory["MemTotal"] - memory.get("MemAvailable", memory["MemFree"])
-        swap_total = memory.get("SwapTotal", 0)
-        yield "host_mem_usage", "Host", None, None, 100 * used / memory["MemTotal"]
-        swapped = swap_total - memory.get("SwapFree", 0)
-        yield "host_swap_usage", "Host", None, None, 100 * swapped / swap_total if swap_total else 0.0
-        for k, name in enumerate(("host_swap_in", "host_swap_out")):
-            yield name, "Host", None, None, (new["swap"][k] - old["swap"][k]) / seconds
-        for name, total in new["stalled"].items():
-            if total is not None:
-                yield f"pressure_{name}", "Host", None, None, (total - old["stalled"][name]) / 1e4 / seconds
+    def lines(self) -> Iterator[str]:
+        """The sample that is due, in a line a group of counters."""
+        for group in self.groups:
+            now_ns = time.monotonic_ns()
+            interval_ns, values = group.sample(now_ns)
+            if values:
+                said = ",".join([f"{self._head(value)}{value[4]:.3f}]" for value in values])
+                yield f'{{"type":"sample","mono_ns":{now_ns},"interval_ns":{interval_ns},"values":[{said}]}}'
 
-    def slow(self, now_ns: int) -> list[Value]:
-        """What is read once a second."""
-        self.engine_pids = sorted(processes.session_members(self.session))
-        fresh: dict[str, Any] = {
-            "net": readings.network_bytes(), "disk": readings.disk_bytes(),
-            "processes": readings.process_ticks(), "own": time.process_time(),
+    def _head(self, value: Value) -> str:
+        """A value's place, as JSON up to its number."""
+        head = self.heads.get(value[:4])
+        if head is None:
+            if len(self.heads) > HEADS_KEPT:
+                self.heads.clear()
+            head = self.heads[value[:4]] = json.dumps(value[:4], separators=(",", ":"))[:-1] + ","
+        return head
+
+    def _stat(self) -> bytes:
+        return self.files.read("/proc/stat", STAT_BYTES)
+
+    def _fast(self) -> dict[str, Any]:
+        stat, engine = self._stat(), self.engine.fast()
+        return {
+            "host": readings.ticks(stat.partition(b"\n")[0]), "engine": engine,
+            "cpus": self._each_cpu(stat, engine["used"]) if self.few else None,
         }  # fmt: skip
-        old, seconds = self._step("slow", fresh, now_ns)
-        if old is None:
-            return []
-        rows: list[Value] = [
-            ("cpu_frequency", f"CPU {cpu}", None, None, mhz)
-            for cpu, mhz in readings.frequencies_mhz().items()
-        ]
-        rows += _rates(("net_rx", "net_tx"), old["net"], fresh["net"], seconds)
-        rows += _rates(("disk_usage",), old["disk"], fresh["disk"], seconds)
-        own = 100 * (fresh["own"] - old["own"]) / seconds
-        rows.append(("sampler_cpu_usage", "Host", os.getpid(), None, own))
-        return rows + self._neighbours(old["processes"], fresh["processes"], seconds)
 
-    def _neighbours(self, old: dict[int, Any], new: dict[int, Any], seconds: float) -> list[Value]:
-        use = {
-            pid: 100 * (new[pid][2] - (old[pid][2] if pid in old else 0)) / readings.TICKS / seconds
-            for pid in new
-            if new[pid][1] != self.session and pid != os.getpid()
+    def _fast_rows(self, old: dict[str, Any], new: dict[str, Any], seconds: float) -> Iterator[Value]:
+        busy, _ = _shares(old["host"], new["host"])
+        yield "host_cpu_usage", "Host", None, None, busy
+        if self.few:
+            yield from self._cpu_rows(old["cpus"], new["cpus"], seconds)
+        yield from self.engine.fast_rows(old["engine"], new["engine"], seconds)
+
+    def _each_cpu(self, stat: bytes, used: dict[int, int]) -> dict[str, Any]:
+        lines = readings.cpu_lines(stat)[1:]
+        return {
+            "ticks": {line[3 : line.index(b" ")].decode(): readings.ticks(line) for line in lines},
+            "used": used,
         }
-        busiest = sorted((pid for pid in use if use[pid] > 0), key=lambda pid: -use[pid])
-        rows: list[Value] = []
-        candidates = busiest[: 4 * NEIGHBOURS]
-        for pid in [pid for pid in candidates if readings.ran_on(pid, self.cpus)][:NEIGHBOURS]:
-            rows.append(("other_process_cpu_usage", "Host", pid, new[pid][0], use[pid]))
-            age = readings.avx512_age_ms(pid)
-            if age is not None:
-                rows.append(("other_process_avx512_age", "Host", pid, new[pid][0], age))
-        return rows
 
-    def _step(self, kind: str, fresh: dict[str, Any], now_ns: int) -> tuple[dict[str, Any] | None, float]:
-        old = self.before.get(kind)
-        seconds = (now_ns - self.at_ns.get(kind, 0)) / 1e9
-        self.before[kind], self.at_ns[kind] = fresh, now_ns
-        return old, seconds
+    def _cpu_rows(self, old: dict[str, Any], new: dict[str, Any], seconds: float) -> Iterator[Value]:
+        """Of each CPU, and what others than the engine use of the engine's CPUs."""
+        together = 0.0
+        for cpu, now in new["ticks"].items():
+            if cpu in old["ticks"]:
+                busy, stolen = _shares(old["ticks"][cpu], now)
+                together += busy if int(cpu) in self.cpus else 0.0
+                yield "cpu_usage", f"CPU {cpu}", None, None, busy
+                yield "cpu_steal", f"CPU {cpu}", None, None, stolen
+        ran = ran_pct(old["used"], new["used"], seconds)
+        yield "other_cpu_usage", "Host", None, None, max(together - ran, 0.0)
+
+    def _people(self) -> dict[int, int]:
+        found = self.census.take()
+        self.engine.find(self.census.ours())
+        return found
+
+    def _devices(self) -> dict[str, Any]:
+        pages = self.files.whole("/proc/vmstat")
+        stalled = [self.files.read(f"/proc/pressure/{name}") for name in PRESSURES]
+        diskstats = self.files.whole("/proc/diskstats")
+        return {
+            "net": readings.network_bytes(self.files.whole("/proc/net/dev")),
+            "disk": readings.disk_bytes(diskstats, self._is_disk),
+            "swap": [readings.number(pages, key) for key in (b"pswpin ", b"pswpout ")],
+            "stalled": [readings.number(said, b"total=") for said in stalled],
+            "cgroup": self.engine.cgroup.used_ns(),
+            "own": time.process_time(),
+        }  # fmt: skip
+
+    def _device_rows(self, old: dict[str, Any], new: dict[str, Any], seconds: float) -> Iterator[Value]:
+        yield from _rates(("net_rx", "net_tx"), old["net"], new["net"], seconds)
+        yield from _rates(("disk_usage",), old["disk"], new["disk"], seconds)
+        for name, was, now in zip(("host_swap_in", "host_swap_out"), old["swap"], new["swap"]):
+            if was is not None and now is not None and now >= was:
+                yield name, "Host", None, None, (now - was) / seconds
+        for name, was, now in zip(PRESSURES, old["stalled"], new["stalled"]):
+            if was is not None and now is not None and now >= was:
+                yield f"pressure_{name}", "Host", None, None, (now - was) / 1e4 / seconds
+        memory = self.files.read("/proc/meminfo")
+        total = readings.number(memory, b"MemTotal:")
+        yield from _memory_rows(memory)
+        yield from self.engine.slow_rows(old["cgroup"], new["cgroup"], seconds, total)
+        own_pct = 100 * (new["own"] - old["own"]) / seconds
+        yield "sampler_cpu_usage", "Host", os.getpid(), None, own_pct
+
+    def _is_disk(self, name: str) -> bool:
+        """Whether it is a whole disk that is no memory; /sys is asked once for each name."""
+        if name not in self.known_disks:
+            memory = name.startswith(("loop", "ram"))
+            self.known_disks[name] = not memory and bool(self.files.names(f"/sys/block/{name}"))
+        return self.known_disks[name]
+
+    def _clocks(self) -> dict[int, float]:
+        """{CPU: MHz}: cpufreq where there is one, else what /proc/cpuinfo says."""
+        found = {}
+        for cpu in range(self.cpu_count):
+            khz = self.files.read(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq", 64).strip()
+            if khz.isdigit():
+                found[cpu] = int(khz) / 1000
+        return found or readings.said_mhz(self.files.whole("/proc/cpuinfo"))
+
+    def _clock_rows(self, _old: object, new: dict[int, float], _seconds: float) -> Iterator[Value]:
+        for cpu, mhz in new.items():
+            yield "cpu_frequency", f"CPU {cpu}", None, None, mhz
+
+    def _gpu_rows(self, old: Any, new: Any, seconds: float) -> Iterator[Value]:
+        yield from self.gpus.rows(old, new, seconds)
+        yield from self.gpus.process_rows(self.engine.pids)
+
+
+def _shares(old: readings.Ticks, new: readings.Ticks) -> tuple[float, float]:
+    """(busy, stolen) in % of the ticks between; the kernel lets idle ones go back a little at times."""
+    busy, idle, stolen = (max(new[k] - old[k], 0) for k in range(3))
+    total = max(busy + idle + stolen, 1)
+    return 100 * busy / total, 100 * stolen / total
+
+
+def _memory_rows(said: bytes) -> Iterator[Value]:
+    """Shares of memory and swap in use, of /proc/meminfo."""
+    total, free = readings.number(said, b"MemTotal:"), readings.number(said, b"MemAvailable:")
+    if total:
+        free = readings.number(said, b"MemFree:") or 0 if free is None else free
+        yield "host_mem_usage", "Host", None, None, 100 * (total - free) / total
+    swap = readings.number(said, b"SwapTotal:") or 0
+    used = swap - (readings.number(said, b"SwapFree:") or 0)
+    yield "host_swap_usage", "Host", None, None, 100 * used / swap if swap else 0.0
 
 
 def _rates(
     counters: tuple[str, ...],
-    old: dict[str, tuple[int, ...]],
-    new: dict[str, tuple[int, ...]],
+    old: Mapping[str, tuple[int, ...]],
+    new: Mapping[str, tuple[int, ...]],
     seconds: float,
 ) -> Iterator[Value]:
     for device in new.keys() & old.keys():
         for counter, before, after in zip(counters, old[device], new[device]):
-            yield counter, device, None, None, (after - before) / seconds
+            if after >= before:
+                yield counter, device, None, None, (after - before) / seconds
 
 
-def run(out: TextIO, sampler: Sampler, hz: float, seconds: float) -> None:
-    """Sample until SIGTERM or `seconds`; a late sample is not made up for."""
-    stopped = []
-    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
-    period = 1.0 / hz
-    begin = due = time.monotonic()
-    next_slow = next_clock = 0.0
-    while not stopped and due - begin < seconds:
-        if due >= next_clock:
-            _write_clock(out)
-            next_clock = due + CLOCK_EVERY_S
-        if due >= next_slow:
-            _write_sample(out, sampler, "slow", sampler.slow)
-            next_slow = due + SLOW_EVERY_S
-        _write_sample(out, sampler, "fast", sampler.fast)
-        due = max(due + period, time.monotonic())
-        time.sleep(max(due - time.monotonic(), 0.0))
-    _write_clock(out)
-
-
-def _write_sample(out: TextIO, sampler: Sampler, kind: str, read: Callable[[int], list[Value]]) -> None:
-    before_ns, now_ns = sampler.at_ns.get(kind, 0), time.monotonic_ns()
-    values = [(*row[:4], round(row[4], 3)) for row in read(now_ns)]
-    if values:
-        line = {"type": "sample", "mono_ns": now_ns, "interval_ns": now_ns - before_ns, "values": values}
-        out.write(json.dumps(line, separators=(",", ":")) + "\n")
-        out.flush()
-
-
-def _write_clock(out: TextIO) -> None:
-    out.write(json.dumps({"type": "clock", "pid": os.getpid(), **clock.pair()}) + "\n")
-    out.flush()
-
-
-def main() -> None:
+def main(argv: list[str]) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="sample host counters into a file")
     parser.add_argument("--out", required=True)
     parser.add_argument("--engine-session", type=int, required=True)
-    parser.add_argument("--cpus", required=True, help="the engine's CPUs, such as 0,2")
-    parser.add_argument("--hz", type=float, default=10.0)
+    parser.add_argument("--cpus", type=_numbers, required=True, help="the engine's CPUs, such as 0,2")
+    parser.add_argument("--gpus", type=_numbers, default=[], help="the engine's GPUs, such as 0,1")
+    parser.add_argument("--hz", type=_hz, default=10.0, help="samples a second, 1 to 100")
     parser.add_argument("--seconds", type=float, default=3600.0)
-    given = parser.parse_args()
-    with open(given.out, "w", encoding="utf-8") as out:
-        cpus = [int(cpu) for cpu in given.cpus.split(",")]
-        run(out, Sampler(given.engine_session, cpus), given.hz, given.seconds)
+    given = parser.parse_args(argv)
+    gpus = Gpus(given.gpus)
+    for line in [f"no GPU counters: {gpus.missing}"] if gpus.missing else gpus.lacks:
+        sys.stderr.write(f"{line}\n")
+    with gpus.open:
+        sampler = Sampler(given.engine_session, given.cpus, gpus)
+        return recording.record(given.out, 1 / given.hz, given.seconds, sampler.lines)
+
+
+def _numbers(said: str) -> list[int]:
+    return [int(number) for number in said.split(",")]
+
+
+def _hz(said: str) -> float:
+    hz = float(said)
+    if not 1 <= hz <= 100:  # noqa: PLR2004  see the help
+        raise argparse.ArgumentTypeError("1 to 100")
+    return hz
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

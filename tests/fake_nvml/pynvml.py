@@ -3,8 +3,9 @@
 Constants and error classes are those of the real pynvml.py. The driver's state is the JSON file that
 FAKE_NVML names, so that separate processes see one driver (`driver_state` makes one). A GPU is busy while a
 process lives whose pid is the name of a file in `<state>.busy`: its SM clock is then the highest, else the
-idle one, and within the lock in both cases. What the model does not have: power, heat, the time that a clock
-takes to change, and the true reasons that a driver gives for a clock.
+idle one, and within the lock in both cases. Traffic grows by a fixed amount with every query. What the model
+does not have: power and heat that change, the time that a clock takes to change, and the true reasons that a
+driver gives for a clock.
 """
 # ruff: noqa: N802  the names are NVML's
 
@@ -36,8 +37,9 @@ def _the_real_one() -> ModuleType:
 
 
 real: Any = _the_real_one()
+_SHARED = ("NVML_", "NVMLError", "nvmlClocks", "c_nvml")
 globals().update({
-    name: value for name, value in vars(real).items() if name.startswith(("NVML_", "NVMLError", "nvmlClocks"))
+    name: value for name, value in vars(real).items() if name.startswith(_SHARED)
 })  # fmt: skip
 _started = 0
 
@@ -160,7 +162,85 @@ def nvmlDeviceGetName(handle: int) -> str:
 def nvmlDeviceGetMemoryInfo(handle: int) -> object:
     """Give the memory."""
     with _gpu(handle) as (_, gpu):
-        return real.nvmlFriendlyObject({"total": gpu["memory_bytes"]})
+        return real.nvmlFriendlyObject({"total": gpu["memory_bytes"], "used": gpu["memory_bytes"] // 4})
+
+
+def nvmlDeviceGetUtilizationRates(handle: int) -> object:
+    """All or nothing."""
+    with _gpu(handle):
+        return real.nvmlFriendlyObject({"gpu": 100 * _busy(handle), "memory": 50 * _busy(handle)})
+
+
+def nvmlDeviceGetTemperature(handle: int, _sensor: int) -> int:
+    """Give degrees Celsius."""
+    with _gpu(handle):
+        return 41
+
+
+def nvmlDeviceGetFieldValues(handle: int, fields: list[tuple[int, int]]) -> object:
+    """Power in mW; bytes of PCIe and, where there is NVLink, KiB of all links: more with every query."""
+    with _gpu(handle) as (state, gpu):
+        queries = gpu["queries"] = gpu.get("queries", 0) + 1
+        links = any(handle in pair for pair in state["nvlink"])
+    answers = (real.c_nvmlFieldValue_t * len(fields))()
+    for answer, (field, scope) in zip(answers, fields, strict=True):
+        answer.fieldId, answer.scopeId, answer.valueType = (
+            field,
+            scope,
+            real.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG,
+        )
+        if field == real.NVML_FI_DEV_POWER_INSTANT:
+            answer.valueType, answer.value.uiVal = real.NVML_VALUE_TYPE_UNSIGNED_INT, 250_000
+        elif field in {real.NVML_FI_DEV_PCIE_COUNT_TX_BYTES, real.NVML_FI_DEV_PCIE_COUNT_RX_BYTES}:
+            answer.value.ullVal = (queries % state.get("wraps_after", 10**9)) * 1_000_000 + (1 << 40)
+        elif links and scope == (1 << 32) - 1:
+            answer.value.ullVal = queries * 1000
+        else:
+            answer.nvmlReturn = real.NVML_ERROR_NOT_SUPPORTED
+    return answers
+
+
+def nvmlDeviceGetProcessUtilization(handle: int, since_us: int) -> list[object]:
+    """Two samples of process 77, unless they were seen; an old driver has none at all, which is an error."""
+    with _gpu(handle):
+        rows = [{"pid": 77, "timeStamp": 10 + k, "smUtil": 20 + k, "memUtil": 5} for k in range(2)]
+        found = [real.nvmlFriendlyObject(row) for row in rows if row["timeStamp"] > since_us]
+    if not found:
+        raise _error(real.NVML_ERROR_NOT_FOUND)
+    return found
+
+
+def nvmlDeviceGetComputeRunningProcesses(handle: int) -> list[object]:
+    """Two processes, of one of which the driver does not tell the memory."""
+    with _gpu(handle):
+        return [
+            real.nvmlFriendlyObject({"pid": pid, "usedGpuMemory": used})
+            for pid, used in ((77, 1 << 30), (78, None))
+        ]
+
+
+def nvmlGpmQueryDeviceSupport(handle: int) -> object:
+    """As the state says."""
+    with _gpu(handle) as (state, _):
+        return real.nvmlFriendlyObject({"isSupportedDevice": int(state.get("gpm", True))})
+
+
+def nvmlGpmSampleAlloc() -> object:
+    """Make room for a sample."""
+    return real.c_nvmlGpmSample_t()
+
+
+def nvmlGpmSampleGet(handle: int, sample: object) -> object:
+    """Take one."""
+    with _gpu(handle):
+        return sample
+
+
+def nvmlGpmMetricsGet(question: Any) -> Any:  # noqa: ANN401  a structure of NVML's
+    """Give 30 % of the first metric; the second is not known."""
+    question.metrics[0].value = 30.0
+    question.metrics[1].nvmlReturn = real.NVML_ERROR_NOT_SUPPORTED
+    return question
 
 
 def nvmlDeviceGetEnforcedPowerLimit(handle: int) -> int:
