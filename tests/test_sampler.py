@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from injectors import _cgroups
 from tasks.host import census, facts, readings, recording, sampler
 from tasks.host.census import Census, Person
 from tasks.host.cgroup import Cgroup, mounts
@@ -341,6 +342,44 @@ def test_this_machines_cgroups_are_found() -> None:
     one = Cgroup(Files())
     one.find(os.getpid())
     assert len(one.halted()) <= max(len(one.limited), 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a quota needs root")
+def test_a_quota_that_is_set_shows_as_halts() -> None:
+    """A real group of this kernel with a tenth of a CPU: first nothing, then halts and the quota."""
+    home = _cgroups.of(os.getpid(), "cpu")
+    if home is None:
+        pytest.skip("no cpu controller of cgroups here")
+    group = _cgroups.place_for_quota(home) / f"latencyprism-test-{os.getpid()}"
+    with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as child:
+        engine = Engine(Files(), child.pid)
+        try:
+            engine.find([child.pid])
+            before = engine.fast()
+            assert (
+                named(engine.fast_rows(before, engine.fast(), 1.0))["process_cgroup_throttled", "Host"] == 0.0
+            )
+            group.mkdir()
+            quota = group / _cgroups.QUOTA[home.version]
+            if not quota.exists():
+                pytest.skip("groups made here have no quota")
+            quota.write_text("10000 100000" if home.version == _cgroups.V2 else "10000")
+            (group / "cgroup.procs").write_text(str(child.pid))
+            engine.find([child.pid])
+            before, end = engine.fast(), time.monotonic() + 20
+            halted = 0.0
+            while not halted and time.monotonic() < end:
+                time.sleep(0.1)
+                rows = named(engine.fast_rows(before, engine.fast(), 1.0))
+                halted = rows["process_cgroup_throttled", "Host"]
+            assert halted
+            slow = named(engine.slow_rows({}, {}, 1.0, None))
+            assert slow["process_cgroup_quota", "Host"] == 10.0
+        finally:
+            child.kill()
+            child.wait(10)
+            if group.exists():
+                group.rmdir()
 
 
 def test_a_host_of_256_cpus_costs_little_more_a_sample(tmp_path: Path) -> None:
