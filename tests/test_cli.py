@@ -64,7 +64,7 @@ def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in leaves()} == {
         "demo", "campaign plan", "campaign run", "engines install", "ingest", "validate", "train", "diagnose",
         "sql", "schema", "warehouse rebuild", "warehouse check", "inject", "anomalies", "restore",
-        "hosts check",
+        "hosts check", "export-trace",
     }  # fmt: skip
 
 

@@ -7,10 +7,11 @@ import pytest
 
 from tasks.warehouse import SQL_FOLDER, create_table, execute, memory_connection, sql_names
 
-FOLDERS = {"checks", "convert", "features", "publish", "quality", "root_cause", "tables", "views"}
+FOLDERS = {"checks", "convert", "export", "features", "publish", "quality", "root_cause", "tables", "views"}
 # These have an effect and give no rows; their first line says which.
 EFFECTS = {
-    "publish/allow_folder", "publish/lake_part", "publish/lock", "publish/quiet", "publish/threads",
+    "publish/allow_folder", "publish/lake_part", "publish/lock", "publish/memory", "publish/quiet",
+    "publish/threads",
 }  # fmt: skip
 KEYWORDS = (
     "select|from|where|group|order|by|having|join|left|inner|cross|anti|on|using|with|as|case|when|then|else|end|"

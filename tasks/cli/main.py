@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import typer
 
-from tasks.cli import analysis, campaign, demo, engines, faults, ingest, sql
+from tasks.cli import analysis, campaign, demo, engines, faults, ingest, sql, traces
 from tasks.cli.output import printable
 from tasks.settings import LprismError, pin_telemetry_off
 
@@ -27,6 +27,7 @@ faults.add_to(app)
 ingest.add_to(app)
 analysis.add_to(app)
 sql.add_to(app)
+traces.add_to(app)
 
 
 def run() -> NoReturn:
