@@ -1,10 +1,10 @@
-"""What a deep capture costs: a real engine under load, captured in two windows, with and without Python stacks.
+"""What a deep capture costs: a real engine under load, two windows of it, with and without Python stacks.
 
     python -m tests.bench_capture [--engine vllm] [--iterations 50] [--repetitions 1] [--home DIR]
 
 Each capture: iterations asked and told by the trace, events and size, how long the engine stood still while
-the trace was written, how long the whole took, and how much slower the captured decode steps were than the plain
-ones of the same window and batch size (medians). The bundles stay in --home, for tests.bench_timeline.
+the trace was written, how long the whole took, and how much slower the captured decode steps were than the
+plain ones of the same window and batch size (medians). The bundles stay in --home, for tests.bench_timeline.
 """
 
 import argparse
