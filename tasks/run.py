@@ -36,6 +36,7 @@ FIRST_BATCHES = 20  # seen before the warm-up begins: the load runs
 LOAD_START_S = 120.0
 PROBE_CLOSE_S = 5.0
 SAMPLER_HZ = 10.0
+DEEP_HZ = 100.0  # cycles last 10 to 50 ms
 SETTLE_S = 0.3  # between the start of a recorder and the first window
 # The load must outlast the windows: so many prompts as a server this fast would finish in them and the slack.
 FASTEST_STEP_S = 0.004
@@ -167,7 +168,8 @@ class Run:
         seconds = str(self.longest_s + LOAD_START_S)
         sampler = (
             "--out", f"{self.folder}/counters.jsonl", "--engine-session", str(self.server.session),
-            "--cpus", ",".join(map(str, self.engine_cpus)), "--hz", str(SAMPLER_HZ), "--seconds", seconds,
+            "--cpus", ",".join(map(str, self.engine_cpus)),
+            "--hz", str(DEEP_HZ if self.deep else SAMPLER_HZ), "--seconds", seconds,
             *(("--gpus", ",".join(map(str, self.host.gpus))) if self.host.gpus else ()),
         )  # fmt: skip
         metrics = (

@@ -331,6 +331,8 @@ def test_a_deep_campaign_captures_two_windows(tmp_path: Path) -> None:
         one["name"] for one in deep["files"]
     }
     assert deep["clock"]["uncertainty_ns"] >= 0
+    rates = [words[words.index("--hz") + 1] for one in (light, deep) for words in [sampler_of(one)]]
+    assert rates == ["10.0", "100.0"]
     ingest_bundle(tmp_path, tmp_path / "bundles/life-1" / deep["run_id"])
     with lake_connection(tmp_path, "life-1") as con:
         captured = con.table("captures").select("iterations", "stalled_ns").fetchall()
@@ -341,6 +343,11 @@ def test_a_deep_campaign_captures_two_windows(tmp_path: Path) -> None:
     assert {"baseline", "fault", "recovery", "transition"} <= windows_seen
     assert (abs(clocks[0]) < 1e9, clocks[1]) == (True, None)
     assert left_running(tmp_path) == []
+
+
+def sampler_of(manifest: dict[str, Any]) -> list[str]:
+    """The command line of the run's sampler."""
+    return next(list(one["command"]) for one in manifest["recorders"] if one["name"] == "sampler")
 
 
 def windows() -> dict[str, float]:
