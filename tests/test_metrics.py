@@ -124,8 +124,10 @@ def test_the_engines_own_numbers_are_kept_as_they_came() -> None:
 
 def test_what_is_kept_of_a_page_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole lines, as many as there is room for."""
-    monkeypatch.setattr(metrics, "LARGEST_KEPT", 30)
-    assert kept("vllm:é 1\nvllm:b 22222\nvllm:c 333333333\nvllm:d 4", "vllm:") == "vllm:é 1\nvllm:b 22222"
+    page = "vllm:é 1\nvllm:b 22222\nvllm:c 333333333\nvllm:d 4"
+    for most, expected in ((22, "vllm:é 1"), (23, "vllm:é 1\nvllm:b 22222")):  # in bytes, with their ends
+        monkeypatch.setattr(metrics, "LARGEST_KEPT", most)
+        assert kept(page, "vllm:") == expected
 
 
 def test_a_page_is_a_line_with_the_time_it_took(page: Callable[[str], Metrics]) -> None:
@@ -247,8 +249,18 @@ LABELS = {
 def test_labels_are_read_as_prometheus_writes_them(text: str, tmp_path: Path) -> None:
     """Sorted by name, whatever is in them."""
     ingest_bundle(tmp_path, with_metrics(tmp_path / "b", clock(0), scrape(1, f"vllm:x{text} +Inf\n\n# EOF")))
-    (labels,) = [(json.loads(row[3]), row[5]) for row in rows(tmp_path) if row[2] == "vllm:x"]
-    assert labels == (LABELS[text], float("inf"))
+    ((labels, value),) = [(json.loads(row[3]), row[5]) for row in rows(tmp_path) if row[2] == "vllm:x"]
+    assert list(labels.items()) == sorted(LABELS[text].items())
+    assert value == float("inf")
+
+
+def test_a_number_has_its_own_type_before_that_of_its_family(tmp_path: Path) -> None:
+    """The sum of a histogram is the histogram's, unless the page says what it is."""
+    text = "# TYPE vllm:a histogram\n# TYPE vllm:a_sum gauge\nvllm:a_sum 1\nvllm:a_count 2\nvllm:b_count 3"
+    ingest_bundle(tmp_path, with_metrics(tmp_path / "b", clock(0), scrape(1, text)))
+    assert {row[2]: row[4] for row in rows(tmp_path) if row[2] != "up"} == {
+        "vllm:a_sum": "gauge", "vllm:a_count": "histogram", "vllm:b_count": None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ from tests.tree import ROOT
 S = 1_000_000_000
 STAT = b"cpu  100 0 0 100 0 0 0 0 0 0\ncpu0 100 0 0 50 0 0 0 0 0 0\ncpu1 0 0 0 50 0 0 0 0 0 0\nintr 5 5\n"
 LATER = (
-    b"cpu  150 0 10 120 10 0 0 10 0 0\ncpu0 150 0 10 49 1 0 0 10 0 0\ncpu2 9 0 0 9 0 0 0 0 0 0\nintr 9 9\n"
+    b"cpu  150 0 10 120 10 0 0 10 0 0\ncpu0 150 0 10 48 1 0 0 10 0 0\n"
+    b"cpu1 30 0 0 50 0 0 0 0 0 0\ncpu2 9 0 0 9 0 0 0 0 0 0\nintr 9 9\n"
 )
 
 
@@ -50,6 +51,8 @@ def test_cpu_usage_is_the_share_of_its_ticks(tmp_path: Path) -> None:
     assert named(one._cpu_rows(old, new, 2.0)) == {
         ("cpu_usage", "CPU 0"): pytest.approx(100 * 60 / 70),
         ("cpu_steal", "CPU 0"): pytest.approx(100 * 10 / 70),
+        ("cpu_usage", "CPU 1"): 100.0,
+        ("cpu_steal", "CPU 1"): 0.0,
         ("other_cpu_usage", "Host"): pytest.approx(100 * 60 / 70 - 25),
     }
     assert sampler._shares(*(readings.ticks(said.partition(b"\n")[0]) for said in (STAT, LATER))) == (
@@ -266,26 +269,31 @@ def threads(root: Path, **said: str) -> Files:
     return write(root, **{f"proc_S_5_S_task_S_{name[1:]}_S_schedstat": text for name, text in said.items()})
 
 
+def counted(waits: Waits) -> int:
+    """What is read at one sample, in ns."""
+    return waits.count(waits.read())
+
+
 def test_every_wait_counts_once(tmp_path: Path) -> None:
     """The busy threads' at once, the others' when it is their turn; a new one counts from where it stands."""
     many = {f"t{number}": "5 5 1" for number in range(100, 100 + ROUND)}
     waits = Waits(threads(tmp_path, t5="100 1000 1", **many))
     waits.find([5])
     a_round = -(-(ROUND + 1) // 2)  # two threads a sample
-    assert [waits.read() for _ in range(a_round)] == [0] * a_round
+    assert [counted(waits) for _ in range(a_round)] == [0] * a_round
     threads(tmp_path, t5="9000 1500 2", **dict.fromkeys(many, "6 6 2"))
-    assert sum(waits.read() for _ in range(a_round)) == 500 + ROUND
+    assert sum(counted(waits) for _ in range(a_round)) == 500 + ROUND
     threads(tmp_path, t5="9900 1700 3", **dict.fromkeys(many, "7 7 3"))
-    counted = [waits.read() for _ in range(ROUND // 2)]
+    found = [counted(waits) for _ in range(ROUND // 2)]
     assert waits.busy == ["/proc/5/task/5/schedstat"]
-    assert counted == [202] + [2] * (ROUND // 2 - 1)
+    assert found == [202] + [2] * (ROUND // 2 - 1)
     threads(tmp_path, t7="900 900 9")
     waits.find([5])
     threads(tmp_path, t7="901 901 9")
-    assert sum(waits.read() for _ in range(2 * ROUND)) == 1
+    assert sum(counted(waits) for _ in range(2 * ROUND)) == 1
     for name in ("5", "7"):
         (tmp_path / f"proc/5/task/{name}/schedstat").write_text("")
-    assert [waits.read() for _ in range(2 * ROUND)] == [0] * 2 * ROUND
+    assert [counted(waits) for _ in range(2 * ROUND)] == [0] * 2 * ROUND
 
 
 MOUNTS = {
@@ -318,21 +326,28 @@ def a_cgroup(root: Path, version: int) -> Cgroup:
     return Cgroup(files)
 
 
+def halted(one: Cgroup) -> dict[str, dict[str, int]]:
+    """What its groups count now."""
+    return one.halted(one.read())
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_cgroup_and_those_above_it_with_a_quota_are_read(version: int, tmp_path: Path) -> None:
     """Halts, quota, use and memory, of version 1 and 2; in a container its paths begin where it does."""
     one = a_cgroup(tmp_path, version)
     one.find(5)
-    assert {folder.rpartition("/")[2]: halted for folder, halted in one.halted().items()} == {
+    assert {folder.rpartition("/")[2]: counted for folder, counted in halted(one).items()} == {
         "a": halts(20, 5, 7000)
     }
     assert (one.cpus(), list(one.used_ns().values()), one.memory_bytes()) == (0.5, [3000], 4096)
     write(tmp_path, proc_S_5_S_cgroup=IN[version].replace("/a/b", "/"))
     one.files.close()
-    write(tmp_path, **{"sys_S_fs_S_cgroup_S_cpu_S_cpu.stat": "throttled_time 5\n"})
+    top = "sys_S_fs_S_cgroup_S_cpu_S_"
+    write(tmp_path, **{f"{top}cpu.stat": "throttled_time 5\n", f"{top}cpuacct.usage": "7"})
+    write(tmp_path, **{"sys_S_fs_S_cgroup_S_cpu.stat": "usage_usec 7\n"})
     one.find(5)
     assert (one.cpus(), one.used_ns()) == (None, {})
-    assert one.halted() == ({"": halts(0, 0, 0)} if version == 1 else {})
+    assert halted(one) == ({"": halts(0, 0, 0)} if version == 1 else {})
 
 
 def test_this_machines_cgroups_are_found() -> None:
@@ -341,7 +356,12 @@ def test_this_machines_cgroups_are_found() -> None:
         pytest.skip("no cpu controller of cgroups here")
     one = Cgroup(Files())
     one.find(os.getpid())
-    assert len(one.halted()) <= max(len(one.limited), 1)
+    assert len(halted(one)) <= max(len(one.limited), 1)
+
+
+def digested(engine: Engine) -> dict[str, Any]:
+    """What is read at every sample, as numbers."""
+    return engine.digest(engine.fast())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a quota needs root")
@@ -355,10 +375,8 @@ def test_a_quota_that_is_set_shows_as_halts() -> None:
         engine = Engine(Files(), child.pid)
         try:
             engine.find([child.pid])
-            before = engine.fast()
-            assert (
-                named(engine.fast_rows(before, engine.fast(), 1.0))["process_cgroup_throttled", "Host"] == 0.0
-            )
+            rows = named(engine.fast_rows(digested(engine), digested(engine), 1.0))
+            assert rows["process_cgroup_throttled", "Host"] == 0.0
             group.mkdir()
             quota = group / _cgroups.QUOTA[home.version]
             if not quota.exists():
@@ -366,11 +384,11 @@ def test_a_quota_that_is_set_shows_as_halts() -> None:
             quota.write_text("10000 100000" if home.version == _cgroups.V2 else "10000")
             (group / "cgroup.procs").write_text(str(child.pid))
             engine.find([child.pid])
-            before, end = engine.fast(), time.monotonic() + 20
+            before, end = digested(engine), time.monotonic() + 20
             halted = 0.0
             while not halted and time.monotonic() < end:
                 time.sleep(0.1)
-                rows = named(engine.fast_rows(before, engine.fast(), 1.0))
+                rows = named(engine.fast_rows(before, digested(engine), 1.0))
                 halted = rows["process_cgroup_throttled", "Host"]
             assert halted
             slow = named(engine.slow_rows({}, {}, 1.0, None))
@@ -390,10 +408,11 @@ def test_a_host_of_256_cpus_costs_little_more_a_sample(tmp_path: Path) -> None:
     clock = "sys_S_devices_S_system_S_cpu_S_cpu{}_S_cpufreq_S_scaling_cur_freq"
     write(tmp_path, **{clock.format(cpu): "2000000" for cpu in range(256)})
     one = Sampler(1, list(range(256)), files=files)
-    assert list(one.lines()) == []
+    assert [*one.lines(), *one.rest()] == []
     (tmp_path / "proc/stat").write_bytes(b"\n".join([total.replace(b"25600", b"51200"), *lines, b"intr 1"]))
     later = time.monotonic_ns() + 10 * S
-    fast, slow = (list(group.sample(later)[1]) for group in (one.groups[3], one.groups[4]))
+    fast = one.fast.told(later, one._digest(one._fast()))[1]
+    slow = one.groups[3].sample(later)[1]
     assert {name for name, _ in named(fast)} == {"host_cpu_usage"}
     each = named(slow)
     assert len(each) == 2 * 256 + 1
@@ -422,6 +441,7 @@ def test_the_first_reading_has_nothing_to_compare_with() -> None:
     """No value is made up; the second sample has the counters of every kind that a diagnosis asks for."""
     one = Sampler(os.getsid(0), facts.usable_cpus())
     assert list(one.lines()) == []
+    one.due_ns = 0
     for group in one.groups:
         group.due_ns = 0
     lines = [json.loads(line) for line in one.lines()]
@@ -442,7 +462,7 @@ def test_a_clock_that_is_set_changes_no_interval(monkeypatch: pytest.MonkeyPatch
     real = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: real() + 3600 * S)
     monkeypatch.setattr(time, "time", lambda: real() / S + 3600)
-    lines = [json.loads(line) for line in one.lines()]
+    lines = [json.loads(line) for line in (*one.lines(), *one.rest())]
     assert lines
     assert max(line["interval_ns"] for line in lines) < 60 * S
 
@@ -480,21 +500,39 @@ def test_a_second_of_sampling(tmp_path: Path) -> None:
         assert after["mono_ns"] - after["interval_ns"] == before["mono_ns"]
 
 
-def test_lines_are_kept_for_less_than_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is what a kill -9 costs: whole lines, none of them older."""
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+@pytest.mark.parametrize("hz", [1, 10, 100])
+def test_a_sample_is_written_within_a_second(
+    hz: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is what a kill -9 costs; the lines before it are whole, and no sample is left out."""
+    begin = time.monotonic_ns()
+    now_ns = [begin]
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now_ns[0] / S)
     out = tmp_path / "out"
-    lines = recording.Lines(str(out))
-    for tick in range(1, 40):
-        now[0] = 100 + tick / 20
-        lines.add([f'{{"tick":{tick}}}'])
-        written = out.read_text().splitlines()
-        ticks = [json.loads(line).get("tick", 0) for line in written]
-        assert tick - max(ticks) < 20
-    assert written[1].startswith('{"type": "clock"')
+    lines, one = recording.Lines(str(out)), Sampler(1, [0])
+    for beat in range(4 * hz):
+        now_ns[0] = begin + beat * S // hz
+        lines.add(one.lines())
+        written = [json.loads(line) for line in out.read_text().splitlines()]
+        assert now_ns[0] - max([begin, *(line.get("mono_ns", 0) for line in written)]) <= S
+    lines.add(one.rest())
     lines.close()
-    assert [json.loads(line).get("tick") for line in out.read_text().splitlines()[-2:]] == [39, None]
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert (written[0]["type"], written[-1]["type"]) == ("clock", "clock")
+    fast = [line for line in written if "host_cpu_usage" in str(line)]
+    assert [line["mono_ns"] for line in fast] == [begin + beat * S // hz for beat in range(1, 4 * hz)]
+
+
+def test_what_the_disk_takes_in_pieces_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write may take a part of what it is given."""
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: real(file, data[:7]))
+    lines = recording.Lines(str(tmp_path / "out"))
+    lines.add(['{"type":"sample"}'])
+    lines.close()
+    kinds = [json.loads(line)["type"] for line in (tmp_path / "out").read_text().splitlines()]
+    assert kinds == ["sample", "clock", "clock"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a full disk is a tmpfs: needs root")

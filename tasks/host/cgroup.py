@@ -65,22 +65,20 @@ class Cgroup:
             self.folders = dict(self._folders(said))
         line = self._line("cpu")
         self.limited = [folder for folder in line if self._cpus(folder) is not None]
-        self.never = {"": NEVER} if line and not self.limited and self._halted(line[0]) else {}
+        self.never = (
+            {"": NEVER}
+            if line and not self.limited and _halted(self.files.read(f"{line[0]}/cpu.stat"))
+            else {}
+        )
 
-    def halted(self) -> dict[str, Halted]:
+    def read(self) -> dict[str, bytes]:
+        """What the groups that have a quota say of it, for `halted`."""
+        return {folder: self.files.read(f"{folder}/cpu.stat") for folder in self.limited}
+
+    def halted(self, said: dict[str, bytes]) -> dict[str, Halted]:
         """{folder: what it counts} of the groups that have a quota; where none has, one that stands still."""
-        found = ((folder, self._halted(folder)) for folder in self.limited)
+        found = ((folder, _halted(text)) for folder, text in said.items())
         return {folder: counted for folder, counted in found if counted} or self.never
-
-    def _halted(self, folder: str) -> Halted | None:
-        said = self.files.read(f"{folder}/cpu.stat")
-        ns, us = (readings.number(said, key) for key in (b"throttled_time ", b"throttled_usec "))
-        if us is not None:
-            ns = us * 1000
-        if ns is None:
-            return None
-        counts = (readings.number(said, key) or 0 for key in (b"nr_periods ", b"nr_throttled "))
-        return dict(zip(NEVER, (*counts, ns)))
 
     def used_ns(self) -> dict[str, int]:
         """{folder: CPU time of its own group}; none for the group that is the whole host."""
@@ -137,3 +135,14 @@ class Cgroup:
             quota = self.files.read(f"{folder}/cpu.cfs_quota_us").decode().strip()
             period = self.files.read(f"{folder}/cpu.cfs_period_us").decode().strip()
         return int(quota) / int(period or PERIOD_US) if quota.isdigit() else None
+
+
+def _halted(said: bytes) -> Halted | None:
+    """What a group's cpu.stat counts; None where it has no such numbers."""
+    ns, us = (readings.number(said, key) for key in (b"throttled_time ", b"throttled_usec "))
+    if us is not None:
+        ns = us * 1000
+    if ns is None:
+        return None
+    counts = (readings.number(said, key) or 0 for key in (b"nr_periods ", b"nr_throttled "))
+    return dict(zip(NEVER, (*counts, ns)))

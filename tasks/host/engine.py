@@ -47,15 +47,19 @@ class Waits:
             self.files.close(path)
             del self.threads[path]
         for path in sorted(there - self.threads.keys())[: MOST_THREADS - len(self.threads)]:
-            self._read(path)
+            self._count(path, self.files.read(path, 64))
 
-    def read(self) -> int:
-        """Ns that the busy ones, and those whose turn it is, waited since each was last read."""
+    def read(self) -> list[tuple[str, bytes]]:
+        """What the kernel says of the busy ones, and of those whose turn it is, for `count`."""
         if not self.turn:
             self._begin_round()
         several = -(-len(self.threads) // ROUND)
         due, self.turn = self.turn[:several], self.turn[several:]
-        return sum(map(self._read, self.busy)) + sum(map(self._read, due))
+        return [(path, self.files.read(path, 64)) for path in (*self.busy, *due)]
+
+    def count(self, said: list[tuple[str, bytes]]) -> int:
+        """Ns that they waited since each was last read."""
+        return sum(self._count(*one) for one in said)
 
     def _begin_round(self) -> None:
         left = BUSY_SHARE * sum(self.weights.values())
@@ -67,8 +71,8 @@ class Waits:
         self.weights = {}
         self.turn = [path for path in self.threads if path not in self.busy]
 
-    def _read(self, path: str) -> int:
-        fields = self.files.read(path, 64).split()
+    def _count(self, path: str, said: bytes) -> int:
+        fields = said.split()
         if not fields:
             self.threads.pop(path, None)
             return 0
@@ -102,9 +106,15 @@ class Engine:
             self.cgroup.find(self.session if self.session in pids else pids[0])
 
     def fast(self) -> dict[str, Any]:
-        """What is read at every sample; all of it cumulative."""
-        self.waited_ns += self.waits.read()
-        return {"used": self.used(), "waited": self.waited_ns, "halted": self.cgroup.halted()}
+        """What is read at every sample, as the kernel says it."""
+        return {"used": self.used(), "waits": self.waits.read(), "halts": self.cgroup.read()}
+
+    def digest(self, said: dict[str, Any]) -> dict[str, Any]:
+        """What `fast` read as numbers, all of them cumulative."""
+        self.waited_ns += self.waits.count(said["waits"])
+        return {
+            "used": said["used"], "waited": self.waited_ns, "halted": self.cgroup.halted(said["halts"]),
+        }  # fmt: skip
 
     def used(self) -> dict[int, int]:
         """{pid: CPU time in ns} of each process."""
@@ -113,7 +123,7 @@ class Engine:
 
     def fast_rows(self, old: dict[str, Any], new: dict[str, Any], seconds: float) -> Iterator[Value]:
         """The counters between two readings; none when nothing is left of the engine."""
-        if not new["used"]:
+        if not new["used"].keys() & old["used"].keys():
             return
         used = ran_pct(old["used"], new["used"], seconds)
         yield "process_cpu_usage", "Host", self.session, None, used

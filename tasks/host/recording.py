@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 CLOCK_EVERY_S = 5.0
-WRITE_EVERY_S = 0.9
+WRITE_EVERY_S = 0.1  # but no more often than lines come
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NOT_WRITTEN = os.EX_IOERR  # the exit code of a recorder whose file cannot be written, such as on a full disk
 
@@ -46,7 +46,7 @@ class Lines:
         if now >= self.clock_due:
             self._note_clocks()
             self.clock_due = now + CLOCK_EVERY_S
-        if now >= self.write_due:
+        if self.kept and now >= self.write_due:
             self._write()
             self.write_due = now + WRITE_EVERY_S
 
@@ -74,8 +74,14 @@ class Lines:
             raise NotWritten(f"{self.path}: {error.strerror}") from error
 
 
-def record(path: str, every_s: float, seconds: float, take: Callable[[], Iterable[str]]) -> int:
-    """Take lines every so often until SIGTERM, or for so long; a late beat is not made up for.
+def record(
+    path: str,
+    every_s: float,
+    seconds: float,
+    take: Callable[[], Iterable[str]],
+    rest: Callable[[], Iterable[str]] = tuple,
+) -> int:
+    """Take lines every so often until SIGTERM, or for so long, then the rest; a late beat is not made up for.
 
     Returns the exit code: 0, or NOT_WRITTEN after one line on stderr when the file cannot be written.
     """
@@ -88,6 +94,7 @@ def record(path: str, every_s: float, seconds: float, take: Callable[[], Iterabl
             due = max(due + every_s, time.monotonic())
             if signal.sigtimedwait(STOP, max(due - time.monotonic(), 0.0)):
                 break
+        out.add(rest())
         out.close()
     except NotWritten as error:
         sys.stderr.write(f"{error}: recording stops\n")
