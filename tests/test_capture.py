@@ -18,6 +18,7 @@ from tasks.host import capture
 from tasks.lake_tables import lake_connection
 from tasks.quality.suites import validate
 from tasks.spec import parse_spec
+from tasks.traces import chrome
 from tasks.traces.bundle import ingest_bundle
 from tests.test_bundle_ingest import seen
 from tests.test_run import left_running, run_all, spec_of
@@ -300,6 +301,22 @@ def test_a_damaged_trace_loses_its_capture_and_not_the_run(tmp_path: Path) -> No
     assert seen(tmp_path, "events", "name") == []
     assert seen(tmp_path, "batches", "run_window") == [("transition",), ("baseline",)]
     assert (NAME, "other", 0) in seen(tmp_path, "files", "name", "format", "rows_in")
+
+
+def test_what_was_read_of_a_damaged_trace_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces of it had been converted already: a capture is whole or lost."""
+    monkeypatch.setattr(chrome, "PIECE", 2000)
+    monkeypatch.setattr(chrome, "ROWS_A_FILE", 10)
+    files = {NAME: trace(*(1.5 + number / 7919 for number in range(600)))}
+    files[NAME] = files[NAME][: len(files[NAME]) // 2]
+    ingest_bundle(
+        tmp_path,
+        write_bundle(tmp_path / "b", [clock(0), batch(1.5)], files=files, captures=[taken(1.45, 1.8)]),
+    )
+    assert seen(tmp_path, "events", "name") == []
+    assert [NAME in str(lost) for (lost,) in seen(tmp_path, "captures", "lost")] == [True]
 
 
 def test_calls_of_the_probe_stand_beside_the_trace(tmp_path: Path) -> None:

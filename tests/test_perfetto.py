@@ -48,6 +48,7 @@ def deep_run(folder: Path) -> Path:
     label = {"ph": "X", "cat": "user_annotation", "name": "execute_context_0(0)_generation_1(1)", "pid": 7}
     kernel = {"ph": "X", "cat": "kernel", "name": HOSTILE, "pid": 0, "tid": 7, "dur": 100.001}
     events = [
+        {"ph": "X", "cat": "cpu_op", "name": "in", "pid": 7, "tid": 7, "ts": at(1.5) / 1e3 + 1, "dur": 0.5},
         {**label, "tid": 7, "ts": at(1.5) / 1e3 + 0.25, "dur": 1000.125},
         {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "pid": 7, "tid": 7, "ts": at(1.5) / 1e3 + 1,
          "dur": 900, "args": {"External id": 1, HOSTILE: HOSTILE}},
@@ -72,7 +73,8 @@ def deep_run(folder: Path) -> Path:
         ["other_process_cpu_usage", "Host", 9, HOSTILE, 7],
     ]
     return write_bundle(
-        folder, [clock(0), batch(1.1), batch(1.5, 2.0), batch(4.1), batch(7.1), call],
+        folder,
+        [clock(0), batch(1.1), batch(1.5, 2.0), batch(4.1), batch(7.6), batch(7.605), batch(7.7), call],
         [clock(0), sample(1.0, *values), sample(4.5, *values)],
         {NAME: gzip.compress(json.dumps(whole).encode())}, MARKS, cell=FAULT_CELL, effect=EFFECT,
         captures=[taken(1.45, 1.8)],
@@ -133,7 +135,7 @@ def test_everything_lies_on_one_time_line(home: Path) -> None:
     assert times["fault window"] == (4_000_000.0, 1_000_000.0)
     assert times["cpu_quota"] == (3_000_000.0, 3_000_000.0)
     assert times["execute_context_0(0)_generation_1(1)"] == (1_500_000.25, 1000.125)
-    assert times["decode 1"] == (7_100_000.0, 10_000.0)
+    assert times["decode 1"] == (7_700_000.0, 10_000.0)
     assert times["capture-baseline"] == (1_450_000.0, 350_000.0)
     assert times["cpu_usage CPU 0"] == (4_400_000.0, None)
     batch_of = [e for e in whole["traceEvents"] if e.get("cat") == "batch" and e["args"]["batch_index"] == 1]
@@ -147,7 +149,7 @@ def test_what_a_batch_did_lies_inside_it(home: Path) -> None:
     events = whole["traceEvents"]
     (step,) = [e for e in events if e.get("cat") == "batch" and e["args"]["batch_index"] == 1]
     inner = [e for e in events if e.get("cat") in ("user_annotation", "cpu_op", "cuda_runtime", "kernel")]
-    assert len(inner) == 4
+    assert len(inner) == 5
     for event in inner:
         assert step["ts"] <= event["ts"]
         assert event["ts"] + event["dur"] <= step["ts"] + step["dur"]
@@ -192,7 +194,7 @@ def test_flows_lead_from_the_launch_to_the_kernel(home: Path) -> None:
     assert start["id"] == end["id"] == f"{NAME} 3"
 
 
-@pytest.mark.parametrize(("window", "batches"), [("baseline", 2), ("fault", 1), ("recovery", 1)])
+@pytest.mark.parametrize(("window", "batches"), [("baseline", 2), ("fault", 1), ("recovery", 3)])
 def test_a_window_alone_is_what_overlaps_it(window: str, batches: int, home: Path) -> None:
     """Times stay those of the whole run."""
     done, whole = exported(home, window)
@@ -253,8 +255,8 @@ def test_the_command_says_what_it_wrote(
             main.run()
         assert end.value.code == 0
     line, _, told = capsys.readouterr().out.partition("\n")
-    assert line.endswith("9 events, 4 counters; open it at ui.perfetto.dev")
-    assert json.loads(told)["events"]["batches"] == 4
+    assert line.endswith("10 events, 4 counters; open it at ui.perfetto.dev")
+    assert json.loads(told)["events"]["batches"] == 6
 
 
 LARGE = """
