@@ -79,7 +79,7 @@ class Mode(_Part):
         if isinstance(written, Mode) or written == {}:
             return written
         name = next(iter(written), None) if isinstance(written, dict) else written
-        if name not in {SENTINEL, DEEPDIVE} or isinstance(written, dict):
+        if name not in (SENTINEL, DEEPDIVE) or isinstance(written, dict):  # a tuple: it may be a list
             raise ValueError(unknown("mode", str(name), (SENTINEL, DEEPDIVE)))
         return {DEEPDIVE: {}} if name == DEEPDIVE else {}
 

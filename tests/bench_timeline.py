@@ -18,6 +18,7 @@ from typing import Any
 import matplotlib as mpl
 
 mpl.use("Agg")
+from matplotlib import patches
 from matplotlib import pyplot as plt
 
 MODES = {"prefill": "tab:orange", "decode": "tab:blue", "mixed": "tab:purple", "idle": "lightgrey"}
@@ -58,9 +59,7 @@ def draw_batches(axis: Any, events: list[Event], part: tuple[float, float]) -> N
             begin, event["args"]["batch_size"], length, align="edge", color=colour, edgecolor="white", lw=0.2
         )
     axis.set_ylabel("batch size")
-    axis.legend(
-        [plt.Rectangle((0, 0), 1, 1, color=c) for c in MODES.values()], MODES, fontsize=6, loc="upper left"
-    )
+    axis.legend([patches.Patch(color=c) for c in MODES.values()], MODES, fontsize=6, loc="upper left")
 
 
 def draw_slices(axis: Any, events: list[Event], part: tuple[float, float]) -> None:  # noqa: ANN401 - matplotlib's
@@ -112,7 +111,7 @@ def draw_trace(axis: Any, events: list[Event], part: tuple[float, float]) -> Non
     axis.set_ylabel(f"trace of thread {busiest[1]}" if busiest else "no trace", fontsize=8)
 
 
-def draw_counters(axis: Any, events: list[Event], part: tuple[float, float], names: list[str]) -> None:  # noqa: ANN401
+def draw_counters(axis: Any, events: list[Event], part: tuple[float, float], names: list[str]) -> None:  # noqa: ANN401 - of it
     """Counters whose name begins as asked, a line each."""
     series: dict[str, list[tuple[float, float]]] = {}
     for event in events:

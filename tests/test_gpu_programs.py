@@ -17,11 +17,7 @@ from typing import Any
 
 import pytest
 
-from injectors import (
-    _gpu_programs,
-    gpu_preemption,
-    gpu_swap,
-)
+from injectors import gpu_preemption, gpu_swap
 from injectors.programs import allocations, copies, life
 from tasks.host import fault, processes, site
 from tests.gpu_cases import PROGRAM_FAULTS, a_site, engine_python, interpreter, wait_for
@@ -115,7 +111,7 @@ def test_preemption_slows_a_victim_and_lets_it_go(
 
     Others use this machine too: one of three tries has to show it.
     """
-    monkeypatch.setattr(_gpu_programs, "_cpus", lambda _: sorted(os.sched_getaffinity(0))[:1])
+    monkeypatch.setattr(site.Site, "cpus_beside", sorted(os.sched_getaffinity(0))[:1])
     python = interpreter(tmp_path, torch_python, first=True)
     plan = a_site(tmp_path, "gpu_preemption", {"streams": 4}, python=python)
     assert gpu_preemption.requirements(plan) is None
@@ -169,9 +165,9 @@ def test_programs_keep_off_the_servers_cpus(tmp_path: Path) -> None:
     """What takes the GPU must not take the CPU too, where there are others."""
     every = sorted(os.sched_getaffinity(0))
     plan = a_site(tmp_path, "gpu_preemption")
-    assert _gpu_programs._cpus(plan) == every
+    assert plan.cpus_beside == every
     if len(every) > 1:
-        assert _gpu_programs._cpus(replace(plan, cpus=every[:1])) == every[1:]
+        assert replace(plan, cpus=every[:1]).cpus_beside == every[1:]
 
 
 def test_indexes_are_those_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:

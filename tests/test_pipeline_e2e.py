@@ -54,7 +54,7 @@ def asked(home: Path, query: str) -> list[dict[str, str]]:
 def test_every_injected_fault_is_proved_found_and_named(demo: tuple[Path, str]) -> None:
     """Each squeeze was proved by the victim's measure, undone, detected, and named first."""
     home, printed = demo
-    rows = asked(home, f"SELECT * FROM v_injected_vs_diagnosed WHERE scenario = '{SQUEEZE}'")
+    rows = asked(home, "SELECT * FROM v_injected_vs_diagnosed WHERE scenario = 'cpu_compute_squeeze_out'")
     assert len(rows) == 2
     for row in rows:
         assert (row["status"], row["effect_proved"], row["effect_undone"]) == ("complete", "true", "true")
