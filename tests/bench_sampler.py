@@ -1,6 +1,6 @@
 """What the sampler costs: its share of a CPU beside a server under load, at 10 and 100 samples a second.
 
-    python -m tests.bench_sampler [--engine PYTHON] [--windows 6] [--seconds 5] [--hz 10,100] [--code CHECKOUT]
+    python -m tests.bench_sampler [--engine PYTHON] [--windows 6] [--seconds 5] [--hz 10,100] [--code DIR]
 
 With --engine, an interpreter that has vLLM, it serves the tiny model to four clients at a time; else there is
 a stand-in of as many threads: three processes, 99 threads, one busy and six that wake 200 times a second. The

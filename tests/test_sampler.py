@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,12 +15,14 @@ from typing import Any
 import pytest
 
 from injectors import _cgroups
+from tasks.deepdive.signatures import BATCH_MEASURES, COUNTERS
 from tasks.host import census, facts, readings, recording, sampler
 from tasks.host.census import Census, Person
 from tasks.host.cgroup import Cgroup, mounts
 from tasks.host.engine import ROUND, Engine, Waits
 from tasks.host.readings import Files
 from tasks.host.sampler import Group, Sampler, _rates
+from tasks.warehouse import sql_text
 from tests.tree import ROOT
 
 S = 1_000_000_000
@@ -453,6 +456,15 @@ def test_the_first_reading_has_nothing_to_compare_with() -> None:
         "host_swap_in", "host_swap_out", "net_rx", "net_tx", "sampler_cpu_usage",
     } <= {value[0] for value in values}  # fmt: skip
     assert all(len(value) == 5 and isinstance(value[4], float) for value in values)
+
+
+def test_every_counter_has_a_unit() -> None:
+    """What the sampler names, what a signature may ask for, and what has a unit are the same."""
+    units = set(re.findall(r"\('([a-z0-9_]+)', '", sql_text("convert/counters")))
+    assert units - {"sampler_cpu_usage"} == COUNTERS - BATCH_MEASURES
+    sources = (ROOT / "tasks/host" / f"{name}.py" for name in ("sampler", "engine", "census", "gpu_counters"))
+    named_there = {name for path in sources for name in re.findall(r'"([a-z0-9_]+)"', path.read_text())}
+    assert units - named_there == {f"pressure_{name}" for name in sampler.PRESSURES}
 
 
 def test_a_clock_that_is_set_changes_no_interval(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,11 +211,11 @@ def nvmlDeviceGetProcessUtilization(handle: int, since_us: int) -> list[object]:
 
 
 def nvmlDeviceGetComputeRunningProcesses(handle: int) -> list[object]:
-    """Two processes, of one of which the driver does not tell the memory."""
+    """Three processes, of one of which the driver does not tell the memory."""
     with _gpu(handle):
         return [
             real.nvmlFriendlyObject({"pid": pid, "usedGpuMemory": used})
-            for pid, used in ((77, 1 << 30), (78, None))
+            for pid, used in ((77, 1 << 30), (78, None), (79, 5))
         ]
 
 
