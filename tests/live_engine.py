@@ -71,11 +71,18 @@ def cpus() -> tuple[list[int], list[int]]:
 
 @contextmanager
 def serve(
-    argv: Sequence[str], env: Mapping[str, str], port: int, ready: str, paths: Sequence[str | Path] = ()
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    port: int,
+    ready: str,
+    paths: Sequence[str | Path] = (),
+    *,
+    is_bound: bool = True,
 ) -> Iterator[Live]:
-    """Start a server on a CPU of its own, with the probe; ended with all its processes on leaving."""
+    """Start a server with the probe, on a CPU of its own where `is_bound`; its processes end on leaving."""
     engine_cpus, our_cpus = cpus()
     before = os.sched_getaffinity(0)
+    engine_cpus = engine_cpus if is_bound else sorted(before)
     os.sched_setaffinity(0, our_cpus)
     with tempfile.TemporaryDirectory(prefix="lprism-live-") as name:
         folder = Path(name)

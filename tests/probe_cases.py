@@ -100,12 +100,15 @@ class Mode:
         return self.name == "MIXED"
 
 
-class Lengths(list[int]):
-    """A tensor on the host."""
+class Lengths:
+    """A tensor on the host: its items are no numbers."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self.numbers = numbers
 
     def tolist(self) -> list[int]:
         """Its numbers."""
-        return [*self]
+        return [*self.numbers]
 
 
 def request(name: str, prompt: int, output: int = 0) -> Some:
@@ -126,5 +129,5 @@ def extend(*parts: tuple[Some, int, int], decoding: tuple[tuple[Some, int], ...]
 
 def decode(*parts: tuple[Some, int]) -> Some:
     """A batch of decoding requests with their lengths, this step's token included."""
-    lengths = Lengths(length for _, length in parts)
+    lengths = Lengths([length for _, length in parts])
     return Some(forward_mode=Mode("DECODE"), reqs=[one for one, _ in parts], seq_lens_cpu=lengths)

@@ -217,7 +217,7 @@ def test_two_hundred_and_fifty_six_requests_at_once(engine: Engine) -> None:
 
 
 def test_v0_is_read_by_its_sequences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As its source was read: the driver's call has groups of sequences; other ranks are called with nothing."""
+    """As its source was read: the driver's call has groups of sequences; other ranks get nothing."""
     monkeypatch.setattr(sink, "TARGET", str(tmp_path / "target"))
 
     class LocalOrDistributedWorkerBase:
@@ -240,7 +240,6 @@ def test_v0_is_read_by_its_sequences(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for one in (asked(8, sequence(0, 0)), asked(1, sequence(8, 1), "b")):
         assert worker.execute_model(execute_model_req=one) is one
     recording.turn("")
-    told = [
-        [batch[name] for name in ("requests", "admitted", "finished")] for batch in recording.batches("r1")
-    ]
+    names = ("requests", "admitted", "finished")
+    told = [[batch[name] for name in names] for batch in recording.batches("r1")]
     assert told == [[[[8, 0, 8, 0]], 1, 0], [[[8, 8, 1, 1]], 0, 1]]

@@ -139,7 +139,7 @@ def test_lengths_are_those_of_the_step_though_the_engine_changes_them(engine: En
     batch, bare = decode((a, 5)), decode((a, 5))
     engine.turn("r1")
     engine.run(batch)
-    batch.seq_lens_cpu[0] += 1
+    batch.seq_lens_cpu.numbers[0] += 1
     bare.seq_lens_cpu = None
     engine.run(bare)
     engine.turn("")

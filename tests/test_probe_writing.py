@@ -143,6 +143,7 @@ def test_a_forked_child_writes_a_file_of_its_own(recording: Recording) -> None:
     kinds = [json.loads(line) for line in theirs.read_text().splitlines()]
     assert [line["n"] for line in kinds if line["type"] == "batch"] == [3]
     assert [line["n"] for line in recording.batches("r1")] == [1, 2]
+    assert {line.get("pid", os.getpid()) for line in recording.lines("r1")} == {os.getpid()}
 
 
 def test_a_clock_that_is_set_moves_no_record(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ Loaded through the engines' own plugin entry points (`vllm.general_plugins`, `sg
 folder on PYTHONPATH, by sitecustomize.py beside this package where an engine has none; nothing is installed
 and no engine file is touched.
 
-hooks.py wraps functions when their module is imported; the files of points say which, of each engine, and what
+hooks.py wraps functions when their module is imported; the files of points say which of an engine's, and what
 a batch is; calls.py is for functions that the user names (LPRISM_PROBE_POINTS); sink.py writes.
 An error of the probe's own never reaches the server: it is counted, and said once on stderr.
 Standard library only (Python >= 3.9).

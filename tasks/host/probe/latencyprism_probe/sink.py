@@ -212,12 +212,7 @@ class File:
         """Write lines, after the clock where that is due: all of them or none."""
         is_due = self.is_clock_due()
         data = ("\n".join([_clock_line(), *lines] if is_due else lines) + "\n").encode()
-        try:
-            whole = os.write(self._file, data) == len(data)
-        except OSError:
-            os.ftruncate(self._file, self._size)
-            raise
-        if not whole:
+        if os.write(self._file, data) < len(data):
             os.ftruncate(self._file, self._size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if is_due:
