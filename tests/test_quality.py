@@ -54,6 +54,7 @@ OTHER = "r1111111111"
 WINDOWS = [batch(1.1), batch(4.1), batch(7.1)]
 CLOCKS = [clock(0), clock(at(9))]
 GAP = {"type": "gap", "reason": "HTTP 404", "mono_ns": at(5), "took_ns": 5}
+LOSS = {"type": "lost", "mono_ns": at(5), "last_mono_ns": at(4), "cpu": 0, "events": 9}
 SWAPPED = {**NORMAL_MARKS, "recording_stop": 7.95}
 CASES: dict[str, list[dict[str, Any]]] = {
     "batches_have_positive_duration": [
@@ -83,6 +84,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
     ],
     "engine_metrics_are_told_most_of_the_time": [{"files": {"metrics.jsonl": jsonl([*CLOCKS, GAP])}}],
     "no_line_is_in_quarantine": [{"batches": [*CLOCKS, *WINDOWS, b'{"type":"ba']}],
+    "scheduler_slices_are_whole": [{"files": {"slices.jsonl": jsonl([*CLOCKS, LOSS])}}],
     "tokens_are_not_negative": [
         {"batches": [*CLOCKS, *WINDOWS, batch(7.5, **{name: -1})]}
         for name in ("admitted", "prefix_hit_tokens")

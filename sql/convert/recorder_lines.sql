@@ -1,4 +1,4 @@
--- One row per line of the run's batches, counters and metrics files: kept, or rejected with a reason.
+-- One row per line of the run's batches, counters, metrics and slices files: kept, or rejected with a reason.
 -- Grain: (file_name, line_number). Reads: lines. Params: none.
 -- A kept line has its values in the right types and ranges, so that what reads it need not look again. Whole numbers
 -- must be written as such (a cast alone would round 1.5) and times fit twice into a BIGINT, as they are added.
@@ -107,7 +107,27 @@ typed AS (
                         || '([-+]?[0-9]{1,20}([.][0-9]{0,20})?([eE][-+]?[0-9]{1,2})?|[-+]?Inf|NaN)( +-?[0-9]{1,20})?'
                     )
                 )) = 0
-        END AS is_page
+        END AS is_page,
+        JSON_EXTRACT_STRING(document, '$.kind') IN ('oncpu', 'runq')
+        AND LEN(LIST_FILTER(
+            JSON_EXTRACT(document, ['$.pid', '$.tid']),
+            LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT') AND TRY_CAST(v AS BIGINT) BETWEEN 0 AND 1000000000
+        )) = 2
+        AND JSON_TYPE(document, '$.name') = 'VARCHAR'
+        AND JSON_TYPE(document, '$.values') = 'ARRAY'
+        AND LEN(LIST_FILTER(
+            JSON_EXTRACT(document, '$.values[*]'),
+            LAMBDA v: REGEXP_FULL_MATCH(
+                CAST(v AS VARCHAR),
+                '[[][0-9]{1,18},[0-9]{1,18},[0-9]{1,9},("[^"]{0,9}"|null)'
+                || '(,[0-9]{1,9},[0-9]{1,9},"([^"\\]|\\.)*",[0-9]{1,18})?[]]'
+            )
+        )) = JSON_ARRAY_LENGTH(document, '$.values') AS is_slices,
+        LEN(LIST_FILTER(
+            JSON_EXTRACT(document, ['$.mono_ns', '$.last_mono_ns', '$.cpu', '$.events']),
+            LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
+                AND TRY_CAST(v AS BIGINT) BETWEEN 0 AND 4000000000000000000
+        )) = 4 AS is_loss
     FROM documents
 ),
 
@@ -140,6 +160,9 @@ SELECT
         WHEN t.format = 'batches' AND t.kind = 'missing_point' AND t.is_missing_point THEN NULL
         WHEN t.format = 'counters' AND t.kind = 'sample' AND t.is_sample AND o.offset_ns IS NOT NULL THEN NULL
         WHEN t.format = 'metrics' AND t.kind IN ('scrape', 'gap') AND t.is_page AND o.offset_ns IS NOT NULL THEN NULL
+        WHEN t.format = 'slices' AND t.kind = 'slices' AND t.is_slices AND o.offset_ns IS NOT NULL THEN NULL
+        WHEN t.format = 'slices' AND t.kind = 'lost' AND t.is_loss AND o.offset_ns IS NOT NULL THEN NULL
+        WHEN t.format = 'slices' AND t.kind = 'recorded' THEN NULL
         WHEN t.kind = 'clock' THEN 'not a clock line: a time is missing or out of range'
         WHEN t.format = 'batches' AND t.kind = 'batch' AND t.is_batch THEN 'no clock line in its file'
         WHEN t.format = 'counters' AND t.kind = 'sample' AND t.is_sample THEN 'no clock line in its file'
@@ -151,6 +174,10 @@ SELECT
         WHEN t.format = 'batches' AND t.kind = 'call' THEN 'not a call: a field is missing or of another type'
         WHEN t.format = 'batches' AND t.kind = 'missing_point' THEN 'not a missing point: it has no name or no reason'
         WHEN t.format = 'counters' AND t.kind = 'sample' THEN 'not a sample: a field is missing or of another type'
+        WHEN t.format = 'slices' AND (t.kind = 'slices' AND t.is_slices OR t.kind = 'lost' AND t.is_loss)
+            THEN 'no clock line in its file'
+        WHEN t.format = 'slices' AND t.kind IN ('slices', 'lost')
+            THEN 'not slices: a field is missing or of another type'
         ELSE 'a line of no known type'
     END AS reason
 FROM typed AS t

@@ -1,5 +1,5 @@
 -- One row per kind of record of a bundle that did not become the rows it should: the load must not go on.
--- Grain: (name). Reads: recorder_lines, batches, counters, engine_metrics, events. Params: none.
+-- Grain: (name). Reads: recorder_lines, batches, counters, engine_metrics, scheduler_slices, events. Params: none.
 WITH
 records AS (
     SELECT
@@ -8,7 +8,10 @@ records AS (
         COALESCE(SUM(JSON_ARRAY_LENGTH(document, '$.values')) FILTER (WHERE kind = 'sample'), 0) AS counters,
         COUNT(*) FILTER (WHERE kind IN ('scrape', 'gap')) + COALESCE(SUM(LEN(LIST_FILTER(
             STRING_SPLIT(document ->> '$.text', CHR(10)), LAMBDA v: v <> '' AND NOT STARTS_WITH(v, '#')
-        ))) FILTER (WHERE kind = 'scrape'), 0) AS engine_metrics
+        ))) FILTER (WHERE kind = 'scrape'), 0) AS engine_metrics,
+        COUNT(*) FILTER (WHERE kind = 'lost') + COALESCE(SUM(
+            JSON_ARRAY_LENGTH(document, '$.values')
+        ) FILTER (WHERE kind = 'slices'), 0) AS slices
     FROM recorder_lines
     WHERE reason IS NULL
 )
@@ -24,6 +27,10 @@ UNION ALL
 SELECT 'engine_metrics', CONCAT(engine_metrics, ' numbers, ', (SELECT COUNT(*) FROM engine_metrics), ' rows')
 FROM records
 WHERE engine_metrics <> (SELECT COUNT(*) FROM engine_metrics)
+UNION ALL
+SELECT 'scheduler_slices', CONCAT(slices, ' slices, ', (SELECT COUNT(*) FROM scheduler_slices), ' rows')
+FROM records
+WHERE slices <> (SELECT COUNT(*) FROM scheduler_slices)
 UNION ALL
 SELECT 'calls', CONCAT(calls, ' records, ', (SELECT COUNT(*) FROM events WHERE category = 'probe'), ' rows')
 FROM records

@@ -1,7 +1,8 @@
 -- One row per run and run-bound table, with the rows that the run has there.
 -- Grain: (run_id, table_name).
--- Reads: runs, files, quarantine, events, counters, batches, captures, requests, engine_metrics, function_usage,
--- devices, published_comparison, published_curves, batch_scores, incidents, rca_diagnosis, excluded_batches.
+-- Reads: runs, files, quarantine, events, counters, batches, captures, requests, engine_metrics, scheduler_slices,
+-- function_usage, devices, published_comparison, published_curves, batch_scores, incidents, rca_diagnosis,
+-- excluded_batches.
 -- Params: none.
 CREATE VIEW v_run_rows AS
 WITH
@@ -24,6 +25,8 @@ counted AS (
     UNION ALL
     SELECT run_id, 'engine_metrics', COUNT(*) FROM engine_metrics GROUP BY run_id
     UNION ALL
+    SELECT run_id, 'scheduler_slices', COUNT(*) FROM scheduler_slices GROUP BY run_id
+    UNION ALL
     SELECT run_id, 'function_usage', COUNT(*) FROM function_usage GROUP BY run_id
     UNION ALL
     SELECT run_id, 'devices', COUNT(*) FROM devices GROUP BY run_id
@@ -45,7 +48,7 @@ tables (table_name) AS (
     VALUES
     ('runs'), ('files'), ('quarantine'), ('events'), ('counters'), ('batches'), ('requests'), ('engine_metrics'),
     ('function_usage'), ('devices'), ('published_comparison'), ('published_curves'), ('batch_scores'), ('incidents'),
-    ('rca_diagnosis'), ('excluded_batches'), ('captures')
+    ('rca_diagnosis'), ('excluded_batches'), ('captures'), ('scheduler_slices')
 )
 
 SELECT r.run_id, t.table_name, COALESCE(c.row_count, 0) AS row_count

@@ -61,6 +61,8 @@ CHECKS = {
     "request_tokens_are_not_negative": Check("requests", "fail", "fail"),
     "requests_are_numbered_once": Check("requests", "fail", "fail", "requests"),
     "run_ids_are_unique": Check("runs", "fail", "fail", "runs"),
+    # What is missing is told by its rows.
+    "scheduler_slices_are_whole": Check("scheduler_slices", "warn", None, "lost_events"),
     "tokens_are_not_negative": Check("batches", "quarantine", "quarantine"),
     "usage_counters_are_finite": Check("function_usage", "fail", "fail", "mu_pct"),
     "usage_cycles_have_one_start": Check("function_usage", "fail", "fail"),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import duckdb
 
 NAME = "bundle"
-CONVERTED = ("batches", "counters", "metrics")
+CONVERTED = ("batches", "counters", "metrics", "slices")
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -54,7 +54,7 @@ def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None
         execute(con, "convert/recorder_lines")
     for name in ("recorder_clocks", "run_clocks"):
         execute(con, f"convert/{name}", reference_ns=reference)
-    for name in ("batches", "probe_calls", "counters", "engine_metrics", "quarantine"):
+    for name in ("batches", "probe_calls", "counters", "engine_metrics", "scheduler_slices", "quarantine"):
         execute(con, f"convert/{name}")
     for name, account in execute(con, "convert/recorder_lost").fetchall():
         raise LprismError(f"{name}: {account}: nothing of it was loaded")
