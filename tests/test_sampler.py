@@ -89,6 +89,7 @@ def test_the_engines_counters_are_sums_over_its_processes(tmp_path: Path) -> Non
         "process_cgroup_throttled_periods": 25.0,
     }  # fmt: skip
     assert list(engine.fast_rows(old, reading(), 2.0)) == []
+    assert list(engine.fast_rows(reading(), new, 2.0)) == []  # it was found just now
     still = reading(used={1: 0}, halted={"": halts(0, 0, 0)})
     quota = reading(used={1: 0}, halted={"/a": halts(99, 9, 9 * S)})
     for one, other, names in ((still, still, True), (still, quota, False), (quota, quota, True)):
@@ -456,6 +457,28 @@ def test_the_first_reading_has_nothing_to_compare_with() -> None:
         "host_swap_in", "host_swap_out", "net_rx", "net_tx", "sampler_cpu_usage",
     } <= {value[0] for value in values}  # fmt: skip
     assert all(len(value) == 5 and isinstance(value[4], float) for value in values)
+
+
+def test_processes_that_come_and_go_between_readings_do_no_harm() -> None:
+    """A server and neighbours that start and end hundreds of short programs: samples go on."""
+    churn = "for k in $(seq 300); do /bin/true & (setsid /bin/true &); done; wait"
+    with (
+        subprocess.Popen(["sh", "-c", churn], start_new_session=True) as engine,
+        subprocess.Popen(["sh", "-c", churn], start_new_session=True),
+    ):
+        one = Sampler(engine.pid, facts.usable_cpus())
+        while engine.poll() is None:
+            for group in (one, *one.groups):
+                vars(group)["due_ns"] = 0
+            assert all(json.loads(line)["values"] for line in one.lines())
+    files = len(one.files.descriptors)
+    for _ in range(3):
+        for group in (one, *one.groups):
+            vars(group)["due_ns"] = 0
+        list(one.lines())
+    assert one.engine.pids == []
+    assert len(one.files.descriptors) <= files
+    assert not any(f"/proc/{engine.pid}/" in path for path in one.files.descriptors)
 
 
 def test_every_counter_has_a_unit() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tasks.host.readings import Files
 
 PARENT, SESSION, BORN, LAST_CPU = 1, 3, 19, 36  # fields of /proc/PID/stat, counted from the state
+ENDED = (b"", b"Z", b"X")  # the state of what has ended, or waits for its parent to see it
 CPU_CLOCK = 2  # of a process, all its threads together: CPUCLOCK_SCHED of the kernel
 NEIGHBOURS = 3
 CANDIDATES = 4 * NEIGHBOURS
@@ -96,11 +97,13 @@ class Census:
 
     def _replaced(self, pid: int) -> bool:
         """Whether a process of the engine has ended; the file stays its own when another gets the pid."""
-        return self.people[pid].ours and not self.files.read(f"/proc/{pid}/stat")
+        if not self.people[pid].ours:
+            return False
+        return _state(self.files.read(f"/proc/{pid}/stat")) in ENDED
 
     def _met(self, pid: int) -> Person | None:
         stat = readings.stat_of(self.files.once(f"/proc/{pid}/stat"))
-        if stat is None:
+        if stat is None or stat[1][0] in ENDED:
             return None
         name, fields = stat
         session = int(fields[SESSION])
@@ -149,3 +152,8 @@ class Census:
 
     def _threads(self, pid: int) -> list[str]:
         return self.near.names(f"/proc/{pid}/task")[:MOST_THREADS]
+
+
+def _state(said: bytes) -> bytes:
+    """The state in /proc/PID/stat; nothing where the process has gone."""
+    return said.rpartition(b")")[2][1:2]
