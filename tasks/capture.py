@@ -122,6 +122,7 @@ class Captures:
         start = vllm.profile_start(traces, self.iterations, stack=deep.stack)
         return {
             "name": f"{NAME}-{window}", "folder": self.folder, "url": self.server.url, "traces": traces,
+            "iterations": self.iterations,
             "start": list(start), "stop": list(vllm.profile_stop()),
             "start_s": START_S, "iterations_s": ITERATIONS_S, "export_s": deep.export_s,
         }  # fmt: skip

@@ -22,10 +22,10 @@ from tasks.traces import chrome
 from tasks.traces.bundle import ingest_bundle
 from tests.test_bundle_ingest import seen
 from tests.test_run import left_running, run_all, spec_of
-from tests.warehouse_cases import CAMPAIGN, MS, OFFSET, at, batch, clock, steady, write_bundle
+from tests.warehouse_cases import CAMPAIGN, MS, OFFSET, at, batch, clock, jsonl, steady, write_bundle
 
 DEEP = ["sentinel", "deepdive"]
-ASKED = {"name": "capture-fault", "start_s": 5, "iterations_s": 0.3, "export_s": 5}
+ASKED = {"name": "capture-fault", "iterations": 3, "start_s": 5, "iterations_s": 0.3, "export_s": 5}
 NAME = "capture-baseline-rank0.1.pt.trace.json.gz"
 
 
@@ -100,6 +100,26 @@ def test_a_capture_is_shorter_where_no_iterations_come(
     said = capture.capture(asked)
     assert (said["files"], said["lost"]) == (["capture-fault-rank0.json"], None)
     assert said["stop_ns"] - said["ready_ns"] >= 0.3 * 1e9
+
+
+def test_a_server_that_does_not_count_is_stopped_when_enough_iterations_passed(
+    server: tuple[type[Profiled], dict[str, Any]], tmp_path: Path
+) -> None:
+    """The probe tells how many did: a capture is bounded whatever the engine's version heeds."""
+    handler, asked = server
+    handler.writes = {"/stop_profile": ["rank0.json"]}
+    records = tmp_path / "run" / "batches-7.jsonl"
+    records.write_bytes(jsonl([clock(0), batch(1.0)] * 50))
+
+    def go_on() -> None:
+        with records.open("ab") as file:
+            for _ in range(100):
+                file.write(jsonl([clock(0), batch(1.0)]))
+
+    threading.Timer(1.0, go_on).start()
+    said = capture.capture({**asked, "iterations_s": 30})
+    assert said["files"] == ["capture-fault-rank0.json"]
+    assert 0.9 < (said["stop_ns"] - said["ready_ns"]) / 1e9 < 10
 
 
 @pytest.mark.parametrize(
