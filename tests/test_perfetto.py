@@ -28,6 +28,7 @@ from tests.warehouse_cases import (
     at,
     batch,
     clock,
+    jsonl,
     sample,
     write_bundle,
 )
@@ -76,9 +77,22 @@ def deep_run(folder: Path) -> Path:
         folder,
         [clock(0), batch(1.1), batch(1.5, 2.0), batch(4.1), batch(7.6), batch(7.605), batch(7.7), call],
         [clock(0), sample(1.0, *values), sample(4.5, *values)],
-        {NAME: gzip.compress(json.dumps(whole).encode())}, MARKS, cell=FAULT_CELL, effect=EFFECT,
+        {NAME: gzip.compress(json.dumps(whole).encode()), "slices.jsonl": jsonl(slices())},
+        MARKS, cell=FAULT_CELL, effect=EFFECT,
         captures=[taken(1.45, 1.8)],
     )  # fmt: skip
+
+
+def slices() -> list[dict[str, Any]]:
+    """A thread of the engine on a CPU, then in the queue while another ran, then on it; and a loss."""
+    about = {"type": "slices", "pid": 7, "tid": 7, "name": HOSTILE[:9]}
+    oncpu = [[at(1.5), MS, 0, "R"], [at(1.503), MS, 0, "S"]]
+    return [
+        clock(0),
+        {**about, "kind": "oncpu", "values": oncpu},
+        {**about, "kind": "runq", "values": [[at(1.501), 2 * MS, 0, "R", 99, 99, HOSTILE, MS]]},
+        {"type": "lost", "cpu": 0, "events": 5, "mono_ns": at(1.6), "last_mono_ns": at(1.55)},
+    ]
 
 
 def exported(home: Path, *arguments: Any) -> tuple[Exported, dict[str, Any]]:  # noqa: ANN401 - of export_trace
@@ -182,9 +196,25 @@ def test_names_that_want_to_break_the_file_are_only_names(home: Path) -> None:
     """Quotes, newlines, markup and NUL come back as they went in, in names and in arguments."""
     _, whole = exported(home)
     named = [e for e in whole["traceEvents"] if HOSTILE in e["name"]]
-    assert {e.get("cat") for e in named} == {"kernel", "probe", "counter"}
+    assert {e.get("cat") for e in named} == {"kernel", "probe", "counter", "sched"}
     (call,) = [e for e in named if e["cat"] == "probe"]
     assert call["args"] == {HOSTILE: HOSTILE}
+
+
+def test_a_thread_is_on_a_cpu_or_waits_for_one(home: Path) -> None:
+    """Slices of the scheduler on the same time line, on tracks of their own, with who ran instead."""
+    done, whole = exported(home)
+    names = track_names(whole["traceEvents"])
+    found = [e for e in whole["traceEvents"] if e.get("cat") == "sched"]
+    assert [(e["name"], e["ts"], e["dur"]) for e in found] == [
+        ("on CPU 0", 1_500_000.0, 1000.0),
+        (f"in the queue of CPU 0, instead {HOSTILE}", 1_501_000.0, 2000.0),
+        ("on CPU 0", 1_503_000.0, 1000.0),
+        ("events were lost", 1_550_000.0, 50_000.0),
+    ]
+    assert {names[e["pid"], -1] for e in found} == {"scheduler, pid 7", "scheduler, losses"}
+    assert found[1]["args"]["instead_pid"] == 99
+    assert done.events["scheduler_slices"] == 4
 
 
 def test_flows_lead_from_the_launch_to_the_kernel(home: Path) -> None:

@@ -1,6 +1,17 @@
 -- One row per process or thread of the exported file: its name, as an event.
--- Grain: (event). Reads: tracks, exported_run, batches. Params: none.
+-- Grain: (event). Reads: tracks, exported_run, batches, scheduler_slices. Params: none.
 WITH
+sliced AS (
+    SELECT
+        COALESCE(300000000 + s.pid, 200000005) AS pid,
+        COALESCE(s.tid, s.cpu) AS tid,
+        COALESCE('scheduler, pid ' || s.pid, 'scheduler, losses') AS process_name,
+        COALESCE(MAX(s.thread_name), 'CPU') AS thread_name
+    FROM scheduler_slices AS s
+    INNER JOIN exported_run USING (run_id)
+    GROUP BY ALL
+),
+
 processes AS (
     SELECT 200000001 AS pid, 'run ' || run_name AS name, 0 AS place FROM exported_run
     UNION ALL
@@ -9,6 +20,8 @@ processes AS (
     SELECT 200000003, 'counters', 8
     UNION ALL
     SELECT 200000004, 'engine metrics', 9
+    UNION ALL
+    SELECT DISTINCT pid, process_name, 2 FROM sliced
     UNION ALL
     SELECT DISTINCT pid, process_name, IF(kind = 'probe', 3, 4) FROM tracks
 ),
@@ -23,6 +36,8 @@ threads AS (
     SELECT DISTINCT 200000002, COALESCE(rank, 0) + 1, CONCAT('rank ', rank, ', ', source)
     FROM batches
     INNER JOIN exported_run USING (run_id)
+    UNION ALL
+    SELECT pid, tid, CONCAT(thread_name, ' ', tid) FROM sliced
     UNION ALL
     SELECT DISTINCT pid, tid, thread_name FROM tracks
 )

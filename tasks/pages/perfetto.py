@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import duckdb
 
 Window = Literal["baseline", "fault", "recovery"]
-STREAMS = ("run_marks", "batches", "events", "counters", "engine_metrics")
+STREAMS = ("run_marks", "batches", "scheduler_slices", "events", "counters", "engine_metrics")
 MEMORY = "400MB"  # of DuckDB's: what has to be put in order beyond that goes to disk
 ROWS_A_CHUNK = 2048
 _RUN_ID = re.compile(r"r[0-9a-f]{10}")
