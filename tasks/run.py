@@ -21,7 +21,6 @@ from typing import Any
 from tasks import capture, clock_offset
 from tasks import server as servers
 from tasks.capture import Captures
-from tasks.engines import vllm
 from tasks.fault import Fault, UndoFailed
 from tasks.modes import DEEPDIVE, DeepDive
 from tasks.plan import Cell
@@ -138,7 +137,7 @@ class Run:
     def _start_load(self) -> None:
         cell = self.cell
         seconds = self.longest_s + LOAD_SLACK_S
-        command = vllm.bench_command(
+        command = self.server.speaks.bench_command(
             self.server.python, self.server.url, self.server.model, input_length=cell.input_length,
             output_length=cell.output_length, concurrency=cell.concurrency, result_dir=self.folder,
             prompts=math.ceil(seconds * cell.concurrency / (FASTEST_STEP_S * cell.output_length)),
@@ -225,12 +224,12 @@ class Run:
         if time.monotonic() - self.began > limit_s:
             raise RunFailed(f"it took longer than limits.cell_timeout_s, {limit_s:g} s")
         for name in ("engine", "load"):
-            servers.check_alive(self.supervisor, name)
+            servers.check_alive(self.supervisor, name, self.server.speaks)
         if self.recorders:
             self.recorders.check()
 
     def _last_words(self, name: str) -> str:
-        return vllm.server_failure(str(self.supervisor.ask("tail", name=name)))
+        return self.server.speaks.server_failure(str(self.supervisor.ask("tail", name=name)))
 
     def _stop_all(self) -> None:
         if self.fault and self.fault.on:  # only when something has gone wrong

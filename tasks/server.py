@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from tasks.engines import vllm
+from tasks.engines import Adapter, adapter, engine_key, last_words
 from tasks.modes import DeepDive
 from tasks.remote import HostError, Supervisor
 from tasks.settings import LprismError
@@ -39,6 +39,11 @@ class Server:
     client_env: dict[str, str]
     deep: DeepDive | None = None
 
+    @property
+    def speaks(self) -> Adapter:
+        """How this kind of engine is called and understood."""
+        return adapter(self.engine.kind)
+
 
 def start(
     supervisor: Supervisor, host: Host, facts: Mapping[str, Any], engine: Engine, python: str, model: str,
@@ -48,25 +53,30 @@ def start(
 
     Raises ServerError with its last log lines when it dies or is not ready within READY_S.
     """
+    speaks = adapter(engine.kind)
     version = str(
-        supervisor.ask("output", argv=vllm.version_command(python), cpus=our_cpus(host, facts))
+        supervisor.ask("output", argv=speaks.version_command(python), cpus=our_cpus(host, facts))
     ).strip()
     port = supervisor.ask("port", wanted=engine.port)
-    profiler = vllm.profile_flags(trace_folder(supervisor), stack=deep.stack) if deep else {}
-    command = vllm.serve_command(python, model, "127.0.0.1", port, {**engine.args, **profiler})
-    shown = vllm.serve_command(python, model, "127.0.0.1", port, {**masked(engine.args), **profiler})
+    traces = trace_folder(supervisor)
+    profiler = speaks.profile_flags(traces, version, stack=deep.stack) if deep else {}
+    command = speaks.serve_command(python, model, "127.0.0.1", port, {**engine.args, **profiler})
+    shown = speaks.serve_command(python, model, "127.0.0.1", port, {**masked(engine.args), **profiler})
     log = f"{supervisor.folder}/engine.log"
     given = engine.given_env
     cpus, offline = engine_cpus(host, facts), host.name == LAB
+    environment = speaks.serve_environment(cpu=not host.gpus, threads=len(cpus), offline=offline)
+    if deep:
+        environment |= speaks.profile_environment(traces, version, stack=deep.stack)
     session = supervisor.ask(
         "start", name="engine", argv=command, log=log, cpus=cpus,
-        env={**_environment(supervisor, host, len(cpus), offline=offline), **_with_probe(supervisor, given)},
+        env={**environment, **_environment(supervisor, host), **_with_probe(supervisor, given)},
     )  # fmt: skip
     launch = {**masked(engine.args), "env": masked(given), "engine_cpus": len(cpus)}
     if deep:  # another server: a model of its own describes it
         launch["profiler_stack"] = deep.stack
-    key = vllm.engine_key(engine.kind, version, launch)
-    client_env = {**vllm.client_environment(offline=offline), **given}
+    key = engine_key(engine.kind, version, launch)
+    client_env = {**speaks.client_environment(offline=offline), **given}
     server = Server(
         engine, model, python, version, key, shown, f"http://127.0.0.1:{port}", session, log, client_env, deep
     )
@@ -92,9 +102,8 @@ def engine_cpus(host: Host, facts: Mapping[str, Any]) -> list[int]:
     return list(host.engine_cpus or facts["usable_cpus"])
 
 
-def _environment(supervisor: Supervisor, host: Host, threads: int, *, offline: bool) -> dict[str, str]:
+def _environment(supervisor: Supervisor, host: Host) -> dict[str, str]:
     return {
-        **vllm.serve_environment(cpu=not host.gpus, threads=threads, offline=offline),
         **({"CUDA_VISIBLE_DEVICES": ",".join(map(str, host.gpus))} if host.gpus else {}),
         "LPRISM_PROBE_TARGET": f"{supervisor.folder}/probe_target",
     }
@@ -109,8 +118,8 @@ def _with_probe(supervisor: Supervisor, given: Mapping[str, str]) -> dict[str, s
 
 def _wait_ready(supervisor: Supervisor, server: Server) -> None:
     end = time.monotonic() + READY_S
-    while not supervisor.ask("healthy", url=server.url + vllm.READY_PATH):
-        check_alive(supervisor, "engine")
+    while not supervisor.ask("healthy", url=server.url + server.speaks.READY_PATH):
+        check_alive(supervisor, "engine", server.speaks)
         if time.monotonic() > end:
             raise ServerError(
                 f"{_named(supervisor, server)} was not ready after {READY_S:.0f} s; its log: {server.log}"
@@ -122,11 +131,12 @@ def _named(supervisor: Supervisor, server: Server) -> str:
     return f"{supervisor.name}: {server.engine.kind} {server.version}"
 
 
-def check_alive(supervisor: Supervisor, name: str) -> None:
-    """Raise ServerError with the last log lines when the process has ended."""
+def check_alive(supervisor: Supervisor, name: str, speaks: Adapter | None = None) -> None:
+    """Raise ServerError with the last log lines when the process has ended; an engine's as it `speaks`."""
     said: dict[str, Any] = supervisor.ask("alive", name=name)
     if not said["alive"]:
-        words = vllm.server_failure(str(supervisor.ask("tail", name=name)))
+        tail = str(supervisor.ask("tail", name=name))
+        words = speaks.server_failure(tail) if speaks else last_words(tail)
         what = {"engine": "the server", "load": "the load client"}.get(name, name)
         raise ServerError(
             f"{supervisor.name}: {what} ended with exit code {said['exit_code']}; it said last:\n{words}"

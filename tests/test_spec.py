@@ -153,7 +153,7 @@ def test_prefects_form_takes_what_a_file_may_hold() -> None:
         ("slo.tftt_ms", 3, "slo.tftt_ms: unknown key 'tftt_ms', did you mean 'ttft_ms'?"),
         ("limits.busyhost", "wait", "limits.busyhost: unknown key 'busyhost', did you mean 'busy_host'?"),
         ("workload.inputs", [1], "(there are: input_lengths, output_lengths, concurrency)"),
-        ("engines.0.kind", "vlm", "unknown engine 'vlm', did you mean 'vllm'? (there are: vllm"),
+        ("engines.0.kind", "vlm", "unknown engine 'vlm', did you mean 'vllm'? (there are: sglang, vllm"),
         ("engines.0.str", 1, "unknown key 'str'"),
         ("scenarios.0", "cpu_compute_sqeze", "did you mean 'cpu_compute_squeeze_out'?"),
         ("scenarios.0", {"anomly": "normal"}, "unknown key 'anomly', did you mean 'anomaly'?"),

