@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks import server as servers
 from tasks.addresses import reachable
-from tasks.engines import adapter, tested
+from tasks.engines import adapter, is_tested
 from tasks.fault import Fault
 from tasks.plan import plan
 from tasks.remote import HostError, Supervisor, supervise
@@ -154,7 +154,7 @@ def _engines(visit: Visit) -> Iterator[Answer]:
             python = engine_python(visit.host, engine)
             command = adapter(engine.kind).version_command(python)
             version = str(visit.supervisor.ask("output", argv=command, cpus=ours)).strip()
-            untested = "" if tested(engine.kind, version) else ", a version that is untested with us"
+            untested = "" if is_tested(engine.kind, version) else ", a version that is untested with us"
             yield name, True, f"{engine.kind} {version} of {python}{untested}", ""
         except LprismError as error:
             remedy = (

@@ -7,43 +7,79 @@ from typing import Any
 
 import pytest
 
-from tasks.engines import engine_key, vllm
+from tasks.engines import adapter, engine_key, is_tested, sglang, vllm
+from tasks.lab.recipes import RECIPES
 from tasks.settings import SpecError
 
 CASES = Path(__file__).parent / "cases" / "engines"
 
 
-def cases(name: str) -> list[Any]:
-    """One parameter a case of the file, named after what it promises."""
-    return [pytest.param(case, id=case["promise"]) for case in json.loads((CASES / name).read_text())]
+ENGINES = ("vllm", "sglang")
 
 
-@pytest.mark.parametrize("case", cases("vllm_commands.json"))
-def test_vllm_is_called_as_written_in_the_case(case: dict[str, Any]) -> None:
-    """Every command line and environment is exactly the one in the case file."""
-    assert getattr(vllm, case["build"])(**case["arguments"]) == case["expected"]
+def cases(what: str) -> list[Any]:
+    """One parameter a case of both engines' files, named after what it promises."""
+    return [
+        pytest.param(kind, case, id=f"{kind}: {case['promise']}")
+        for kind in ENGINES
+        for case in json.loads((CASES / f"{kind}_{what}.json").read_text())
+    ]
 
 
-@pytest.mark.parametrize("case", cases("vllm_failures.json"))
-def test_a_dead_server_is_quoted_with_its_cause_first(case: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("kind", "case"), cases("commands"))
+def test_an_engine_is_called_as_written_in_the_case(kind: str, case: dict[str, Any]) -> None:
+    """Every command line, environment and request is exactly the one in the case file."""
+    built = getattr(adapter(kind), case["build"])(**case["arguments"])
+    assert (list(built) if isinstance(built, tuple) else built) == case["expected"]
+
+
+@pytest.mark.parametrize(("kind", "case"), cases("failures"))
+def test_a_dead_server_is_quoted_with_its_cause_first(kind: str, case: dict[str, Any]) -> None:
     """The first line says why, the rest is the end of the log, and it stays short."""
-    said = vllm.server_failure("\n".join(case["log"])).splitlines()
+    said = adapter(kind).server_failure("\n".join(case["log"])).splitlines()
     assert (said[0], len(said)) == (case["first"], case["lines"])
     assert said[-1].rstrip() == next((line.rstrip() for line in reversed(case["log"]) if line), said[-1])
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_versions_that_were_run_are_told_from_others(kind: str) -> None:
+    """A build's own suffix makes no difference; any other version is untested."""
+    (version,) = adapter(kind).TESTED
+    assert [is_tested(kind, one) for one in (version, f"{version}+cpu", "0.1.0", "")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_what_is_installed_is_what_was_run() -> None:
+    """No recipe brings a version that its adapter calls untested."""
+    assert {
+        recipe.kind: is_tested(recipe.kind, recipe.version) for recipe in RECIPES.values()
+    } == dict.fromkeys(ENGINES, True)
 
 
 @pytest.mark.parametrize("name", ["--max-model-len", "max model len", "a=b", "", "$(id)", "-v", "Max"])
 def test_an_argument_that_is_no_flag_name_is_refused(name: str) -> None:
     """A misspelt name in a spec is told as it is, before anything starts."""
-    with pytest.raises(SpecError, match="is not a flag name"):
-        vllm.flags({name: 1})
+    for engine in (vllm, sglang):
+        with pytest.raises(SpecError, match="is not a flag name"):
+            engine.flags({name: 1})
 
 
 @pytest.mark.parametrize("name", ["host", "port", "model"])
 def test_an_argument_that_the_campaign_sets_is_refused(name: str) -> None:
     """A spec cannot move the server away from where the campaign looks for it."""
-    with pytest.raises(SpecError, match="set by the campaign itself"):
-        vllm.flags({name: "x"})
+    for engine in (vllm, sglang):
+        with pytest.raises(SpecError, match="set by the campaign itself"):
+            engine.flags({name: "x"})
+
+
+def test_a_list_cannot_smuggle_a_flag() -> None:
+    """Words of a list stand alone on SGLang's command line; its own flags are named in the spec."""
+    with pytest.raises(SpecError, match="would be taken for a flag"):
+        sglang.flags({"cuda-graph-bs": [1, "--trust-remote-code"]})
 
 
 def test_a_double_denial_is_refused_with_the_plain_word() -> None:

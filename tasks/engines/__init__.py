@@ -85,7 +85,7 @@ def adapter(kind: str) -> Adapter:
     return cast("Adapter", importlib.import_module(f"tasks.engines.{kind}"))
 
 
-def tested(kind: str, version: str) -> bool:
+def is_tested(kind: str, version: str) -> bool:
     """Whether this version of an engine was run with us; `+cpu` and the like make no difference."""
     return version.partition("+")[0] in adapter(kind).TESTED
 
