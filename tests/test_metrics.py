@@ -59,7 +59,11 @@ class Server(http.server.ThreadingHTTPServer):
     """Answers with `status` and `body`, after `stall_s`."""
 
     daemon_threads = True
-    status, body, stall_s = 200, PAGE.encode(), 0.0
+    status, body, stall_s, is_chunked = 200, PAGE.encode(), 0.0, False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.clients: set[object] = set()
 
     def handle_error(self, *_: object) -> None:
         """A client that went is none."""
@@ -75,9 +79,15 @@ class Answer(http.server.BaseHTTPRequestHandler):
         """Answer."""
         time.sleep(self.server.stall_s)
         self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(self.server.body)))
+        self.server.clients.add(self.client_address)
+        body = self.server.body
+        if self.server.is_chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        else:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(self.server.body)
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -100,7 +110,7 @@ def page() -> Iterator[Callable[[str], Metrics]]:
 @contextmanager
 def a_server(**changes: Any) -> Iterator[tuple[Server, str]]:  # noqa: ANN401  fields of Server
     """A server and the address of its page."""
-    with Server(("127.0.0.1", 0), Answer) as server:
+    with Server() as server:
         vars(server).update(changes)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
@@ -130,12 +140,14 @@ def test_what_is_kept_of_a_page_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
         assert kept(page, "vllm:") == expected
 
 
-def test_a_page_is_a_line_with_the_time_it_took(page: Callable[[str], Metrics]) -> None:
-    """Page after page over one connection."""
-    with a_server() as (_, url):
+@pytest.mark.parametrize("chunked", ["", "chunked"])
+def test_a_page_is_a_line_with_the_time_it_took(chunked: str, page: Callable[[str], Metrics]) -> None:
+    """Page after page over one connection, however its length is told."""
+    with a_server(is_chunked=bool(chunked)) as (server, url):
         one = page(url)
-        first, second = taken(one), taken(one)
-    assert (first["type"], first["text"]) == ("scrape", KEPT)
+        first, second, _ = taken(one), taken(one), taken(one)
+        assert len(server.clients) == 1
+    assert [one["text"] for one in (first, second)] == [KEPT, KEPT]
     assert 0 < first["took_ns"] <= second["mono_ns"] - first["mono_ns"]
 
 

@@ -17,9 +17,10 @@ import pytest
 from injectors import _cgroups
 from tasks.deepdive.signatures import BATCH_MEASURES, COUNTERS
 from tasks.host import census, facts, readings, recording, sampler
+from tasks.host import engine as engines
 from tasks.host.census import Census, Person
 from tasks.host.cgroup import Cgroup, mounts
-from tasks.host.engine import ROUND, Engine, Waits
+from tasks.host.engine import Engine, Waits
 from tasks.host.readings import Files
 from tasks.host.sampler import Group, Sampler, _rates
 from tasks.warehouse import sql_text
@@ -273,31 +274,36 @@ def threads(root: Path, **said: str) -> Files:
     return write(root, **{f"proc_S_5_S_task_S_{name[1:]}_S_schedstat": text for name, text in said.items()})
 
 
-def counted(waits: Waits) -> int:
-    """What is read at one sample, in ns."""
-    return waits.count(waits.read())
-
-
-def test_every_wait_counts_once(tmp_path: Path) -> None:
-    """The busy threads' at once, the others' when it is their turn; a new one counts from where it stands."""
-    many = {f"t{number}": "5 5 1" for number in range(100, 100 + ROUND)}
+def test_every_wait_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The busy threads' at once, the others' when samples are told; a new one counts from where it stands."""
+    many = {f"t{number}": "5 5 1" for number in range(100, 120)}
     waits = Waits(threads(tmp_path, t5="100 1000 1", **many))
     waits.find([5])
-    a_round = -(-(ROUND + 1) // 2)  # two threads a sample
-    assert [counted(waits) for _ in range(a_round)] == [0] * a_round
+    assert (waits.read(), waits.others(), waits.busy) == ([], 0, [])
     threads(tmp_path, t5="9000 1500 2", **dict.fromkeys(many, "6 6 2"))
-    assert sum(counted(waits) for _ in range(a_round)) == 500 + ROUND
+    assert (waits.read(), waits.others(), waits.busy) == ([], 500 + 20, ["/proc/5/task/5/schedstat"])
     threads(tmp_path, t5="9900 1700 3", **dict.fromkeys(many, "7 7 3"))
-    found = [counted(waits) for _ in range(ROUND // 2)]
-    assert waits.busy == ["/proc/5/task/5/schedstat"]
-    assert found == [202] + [2] * (ROUND // 2 - 1)
+    assert (waits.count(waits.read()), waits.others()) == (200, 20)
     threads(tmp_path, t7="900 900 9")
     waits.find([5])
     threads(tmp_path, t7="901 901 9")
-    assert sum(counted(waits) for _ in range(2 * ROUND)) == 1
+    assert (waits.count(waits.read()), waits.others()) == (0, 1)
+    monkeypatch.setattr(engines, "AT_ONCE", 8)  # each in turn, where there are many
+    threads(tmp_path, t5="9900 1700 3", **dict.fromkeys(many, "7 9 4"))
+    assert sum(waits.others() for _ in range(4)) == 2 * 20
     for name in ("5", "7"):
         (tmp_path / f"proc/5/task/{name}/schedstat").write_text("")
-    assert [counted(waits) for _ in range(2 * ROUND)] == [0] * 2 * ROUND
+    assert sum(waits.count(waits.read()) + waits.others() for _ in range(9)) == 0
+
+
+def test_what_idle_threads_waited_is_spread_over_the_samples(tmp_path: Path) -> None:
+    """Of four samples each gets a quarter, from the first second on."""
+    engine = Engine(threads(tmp_path, t5="100 1000 1"), 5)
+    engine.waits.find([5])
+    said = [engine.fast() for _ in range(4)]
+    threads(tmp_path, t5="100 1400 2")
+    engine.settle(4)
+    assert [engine.digest(one)["waited"] for one in said] == [100.0, 200.0, 300.0, 400.0]
 
 
 MOUNTS = {
@@ -365,6 +371,7 @@ def test_this_machines_cgroups_are_found() -> None:
 
 def digested(engine: Engine) -> dict[str, Any]:
     """What is read at every sample, as numbers."""
+    engine.settle(1)
     return engine.digest(engine.fast())
 
 

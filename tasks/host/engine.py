@@ -18,21 +18,20 @@ if TYPE_CHECKING:
 
 BUSY_SHARE = 0.95  # of what all threads ran and waited: those that have it are read at every sample
 BUSY_THREADS = 32
-MOST_THREADS = 1024
-ROUND = 40  # samples, at most, in which every thread is read once
+AT_ONCE = 256  # of the other threads
 
 
 class Waits:
     """How long threads waited for a CPU: each wait counts once.
 
     Reading every thread at every sample would be most of the sampler's cost. The busy ones are read each
-    time, the others in turn, so that a wait of theirs counts up to ROUND samples late.
+    time, the others when samples are told, about once a second: what they waited is spread over those.
     """
 
     def __init__(self, files: Files) -> None:
         self.files = files
         self.threads: dict[str, tuple[int, int]] = {}  # file: (ns on a CPU, ns waiting) as last read
-        self.weights: dict[str, int] = {}  # file: ns that it ran and waited in this round
+        self.weights: dict[str, int] = {}  # file: ns that it ran and waited since samples were told
         self.busy: list[str] = []
         self.turn: list[str] = []
 
@@ -46,22 +45,23 @@ class Waits:
         for path in self.threads.keys() - there:
             self.files.close(path)
             del self.threads[path]
-        for path in sorted(there - self.threads.keys())[: MOST_THREADS - len(self.threads)]:
+        for path in there - self.threads.keys():
             self._count(path, self.files.read(path, 64))
 
     def read(self) -> list[tuple[str, bytes]]:
-        """What the kernel says of the busy ones, and of those whose turn it is, for `count`."""
-        if not self.turn:
-            self._begin_round()
-        several = -(-len(self.threads) // ROUND)
-        due, self.turn = self.turn[:several], self.turn[several:]
-        return [(path, self.files.read(path, 64)) for path in (*self.busy, *due)]
+        """What the kernel says of the busy ones, for `count`."""
+        return [(path, self.files.read(path, 64)) for path in self.busy]
 
     def count(self, said: list[tuple[str, bytes]]) -> int:
         """Ns that they waited since each was last read."""
         return sum(self._count(*one) for one in said)
 
-    def _begin_round(self) -> None:
+    def others(self) -> int:
+        """Ns that the others waited since each was last read; finds out anew who is busy."""
+        if not self.turn:
+            self.turn = [path for path in self.threads if path not in self.busy]
+        due, self.turn = self.turn[:AT_ONCE], self.turn[AT_ONCE:]
+        waited = self.count([(path, self.files.read(path, 64)) for path in due])
         left = BUSY_SHARE * sum(self.weights.values())
         self.busy = []
         for path in sorted(self.weights, key=lambda path: -self.weights[path])[:BUSY_THREADS]:
@@ -69,7 +69,7 @@ class Waits:
                 self.busy.append(path)
                 left -= self.weights[path]
         self.weights = {}
-        self.turn = [path for path in self.threads if path not in self.busy]
+        return waited
 
     def _count(self, path: str, said: bytes) -> int:
         fields = said.split()
@@ -94,7 +94,7 @@ class Engine:
         self.pids: list[int] = []
         self.waits = Waits(files)
         self.cgroup = Cgroup(files)
-        self.waited_ns = 0
+        self.waited_ns = self.late_ns = 0.0
 
     def find(self, pids: list[int]) -> None:
         """Take these as the engine's from now on."""
@@ -109,9 +109,13 @@ class Engine:
         """What is read at every sample, as the kernel says it."""
         return {"used": self.used(), "waits": self.waits.read(), "halts": self.cgroup.read()}
 
+    def settle(self, samples: int) -> None:
+        """Read what is not read at every sample; its part in each of the next so many to be told."""
+        self.late_ns = self.waits.others() / max(samples, 1)
+
     def digest(self, said: dict[str, Any]) -> dict[str, Any]:
         """What `fast` read as numbers, all of them cumulative."""
-        self.waited_ns += self.waits.count(said["waits"])
+        self.waited_ns += self.waits.count(said["waits"]) + self.late_ns
         return {
             "used": said["used"], "waited": self.waited_ns, "halted": self.cgroup.halted(said["halts"]),
         }  # fmt: skip

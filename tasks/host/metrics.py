@@ -67,6 +67,7 @@ class Page:
                 raise Gap(f"a page of more than {LARGEST_PAGE} bytes")
             if time.monotonic() > end:
                 raise Gap(f"no whole page within {ANSWER_S:g} s")
+        response.close()  # else the connection takes it for unread
         return b"".join(pieces).decode(errors="replace")
 
 

@@ -122,6 +122,7 @@ class Sampler:
 
     def rest(self) -> Iterator[str]:
         """The lines of what was read and not told yet."""
+        self.engine.settle(len(self.waiting))
         for at_ns, said in self.waiting:
             yield from self._line(at_ns, *self.fast.told(at_ns, self._digest(said)))
         self.waiting.clear()
