@@ -4,6 +4,7 @@ One that is needed and dies fails the run. Another that dies, or that the host c
 reason in the manifest, and the run goes on without it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,3 +84,12 @@ class Recorders:
             }
             for one in self.recorders
         ]  # fmt: skip
+
+
+def lacks_slices(facts: Mapping[str, Any]) -> str | None:
+    """Why a host of these facts cannot have the scheduler's slices; None when it seems that it can."""
+    if not facts["root"]:
+        return "the scheduler's tracepoints are for root"
+    if not (facts["tools"] or {}).get("perf"):
+        return "there is no perf on the host: the package is linux-perf, or linux-tools"
+    return None

@@ -25,7 +25,7 @@ from tasks.fault import Fault, UndoFailed
 from tasks.modes import DEEPDIVE, DeepDive
 from tasks.plan import Cell
 from tasks.progress import Progress, say
-from tasks.recorders import Recorder, Recorders
+from tasks.recorders import Recorder, Recorders, lacks_slices
 from tasks.remote import HostError, Supervisor
 from tasks.server import Server
 from tasks.settings import LprismError
@@ -37,6 +37,7 @@ PROBE_CLOSE_S = 5.0
 SAMPLER_HZ = 10.0
 DEEP_HZ = 100.0  # cycles last 10 to 50 ms
 SETTLE_S = 0.3  # between the start of a recorder and the first window
+DEEP_SETTLE_S = 1.5  # perf opens an event on every CPU before it begins
 # The load must outlast the windows: so many prompts as a server this fast would finish in them and the slack.
 FASTEST_STEP_S = 0.004
 LOAD_SLACK_S = 30.0
@@ -159,7 +160,7 @@ class Run:
     def _start_recording(self) -> None:
         self.recorders = Recorders(self.supervisor, self.folder, self.our_cpus, self._recorders())
         self.recorders.start()
-        time.sleep(SETTLE_S)
+        time.sleep(DEEP_SETTLE_S if self.deep else SETTLE_S)
         self.mark("recording_start")
 
     def _recorders(self) -> list[Recorder]:
@@ -175,9 +176,15 @@ class Run:
             "--out", f"{self.folder}/metrics.jsonl", "--url", f"{self.server.url}/metrics",
             "--family", f"{self.server.engine.kind}:", "--seconds", seconds,
         )  # fmt: skip
+        slices = (
+            "--out", f"{self.folder}/slices.jsonl", "--engine-session", str(self.server.session),
+            "--cpus", ",".join(map(str, self.engine_cpus)), "--seconds", seconds,
+        )  # fmt: skip
+        deep = [Recorder("slices", "tasks.host.slices", slices, missing=lacks_slices(self.facts))]
         return [
             Recorder("sampler", "tasks.host.sampler", sampler, needed=True),
             Recorder("metrics", "tasks.host.metrics", metrics),
+            *(deep if self.deep else []),  # it costs every switch of the server's threads
         ]
 
     def _window(self, name: str, seconds: float) -> None:

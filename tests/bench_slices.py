@@ -1,13 +1,13 @@
 """Scheduler slices against the kernel's own totals, and what recording them costs.
 
-    python -m tests.bench_slices [--engine] [--seconds 10] [--windows 3] [--threads]
+    python -m tests.bench_slices [--engine PYTHON] [--seconds 10] [--windows 3] [--threads]
 
-With --engine the installed vLLM serves the tiny model to four clients at a time, alone and under the
-squeeze; else a stand-in of 99 threads. For each of its threads /proc/TID/schedstat (time on a CPU, time in
-a queue) is read at both ends of a window, and the slices are cut to the very same moments. Prints both
-totals, their difference, and the share of a CPU of ours that the recorder and its perf take. Before, two
-processes wake each other through pipes on the server's CPU, with the tracepoints on and off every quarter
-of a second: what that costs a switch. Needs root and perf.
+With --engine, an interpreter that has vLLM, it serves the tiny model to four clients at a time, alone and
+under the squeeze; else a stand-in of 99 threads. For each of its threads /proc/TID/schedstat (time on a
+CPU, time in a queue) is read at both ends of a window, and the slices are cut to the very same moments.
+Prints both totals, their difference, and the share of a CPU of ours that the recorder and its perf take.
+Before, two processes wake each other through pipes on the server's CPU, with the tracepoints on and off
+every quarter of a second: what that costs a switch. Needs root and perf.
 """
 
 import argparse
@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="hold scheduler slices against schedstat; the recorder's cost"
     )
-    parser.add_argument("--engine", action="store_true")
+    parser.add_argument("--engine", default="", help="an interpreter that has vLLM")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--windows", type=int, default=3)
     parser.add_argument("--threads", action="store_true", help="the six busiest threads one by one")

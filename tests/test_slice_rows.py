@@ -1,17 +1,22 @@
-"""slices.jsonl of a bundle as rows: every slice one, on the host's epoch, and every loss told."""
+"""slices.jsonl of a bundle as rows, every slice one, on the host's epoch; and a run that records them."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tasks.host import perf
 from tasks.host.slicing import Slicer
 from tasks.host.tracepoints import LOST, SWITCH
 from tasks.lake_tables import lake_connection
+from tasks.recorders import lacks_slices
 from tasks.settings import LprismError
+from tasks.spec import parse_spec
 from tasks.traces import bundle as bundles
 from tasks.traces.bundle import ingest_bundle
 from tasks.warehouse import execute
+from tests.test_capture import windows
+from tests.test_run import run_all, spec_of
 from tests.warehouse_cases import CAMPAIGN, OFFSET, at, clock, jsonl, write_bundle
 
 ODD = 'a"b\\c,[ä]'
@@ -119,3 +124,39 @@ def test_a_lost_slice_fails_the_load(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     with pytest.raises(LprismError, match="scheduler_slices: 3 slices, 0 rows"):
         ingest_bundle(tmp_path, with_slices(tmp_path / "b", clock(0), RUN, LOSS))
+
+
+@pytest.mark.parametrize(
+    ("facts", "lack"),
+    [
+        ({"root": True, "tools": {"perf": "6.1"}}, None),
+        ({"root": False, "tools": {"perf": "6.1"}}, "the scheduler's tracepoints are for root"),
+        ({"root": True, "tools": {"perf": None}}, "there is no perf on the host"),
+        ({"root": True, "tools": None}, "there is no perf on the host"),
+    ],
+)
+def test_a_host_that_cannot_have_slices_is_told_from_its_facts(
+    facts: dict[str, Any], lack: str | None
+) -> None:
+    """Nothing is started there, and the manifest has the reason."""
+    assert (lacks_slices(facts) or "").partition(":")[0] == (lack or "")
+
+
+@pytest.mark.skipif(perf.missing() is not None, reason=f"{perf.missing()}")
+def test_a_deep_run_has_slices_of_its_server(tmp_path: Path) -> None:
+    """Over SSH, from before its first window to after its last; a light one has none, for what they cost."""
+    given = spec_of(modes=["sentinel", "deepdive"], scenarios=["normal"], windows=windows())
+    light, deep = run_all(parse_spec(given, "test"), tmp_path)
+    assert [[one["name"] for one in run["recorders"]] for run in (light, deep)] == [
+        ["sampler", "metrics"], ["sampler", "metrics", "slices"]
+    ]  # fmt: skip
+    assert (deep["recorders"][2]["lost"], deep["recorders"][2]["exit_code"]) == (None, 0)
+    ingest_bundle(tmp_path, tmp_path / "bundles/life-1" / deep["run_id"])
+    with lake_connection(tmp_path, "life-1") as con:
+        found = con.table("scheduler_slices").select("start_ns", "duration_ns", "kind", "cpu").fetchall()
+        (marks,) = con.table("runs").select("recording_start_ns", "recovery_end_ns").fetchall()
+    cpus = {row[3] for row in found}
+    assert cpus == set(spec_of()["hosts"][0]["engine_cpus"])
+    assert min(row[0] for row in found) < marks[0]
+    assert max(row[0] + row[1] for row in found) > marks[1]
+    assert {row[2] for row in found} == {"oncpu", "runq"}
