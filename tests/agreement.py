@@ -11,7 +11,7 @@ import pandas as pd
 
 from tasks.engines import ArgumentValue, vllm
 from tasks.host import ports
-from tasks.lab.install import installed_vllm_cpu
+from tasks.lab.install import installed_for
 from tasks.lake_tables import lake_connection
 from tasks.traces.bundle import ingest_bundle
 from tasks.traces.registry import find, ingest
@@ -20,6 +20,11 @@ from tests.warehouse_cases import CAMPAIGN, write_bundle
 
 AT_ONCE = 6
 SHARED = 160  # tokens that every second prompt begins with; a block of the cache has 128
+ABSENT = "json.no_such:f"
+POINTS = {
+    "vllm": ("vllm.v1.core.sched.scheduler:Scheduler.schedule", "result.total_num_scheduled_tokens"),
+    "sglang": ("sglang.srt.managers.scheduler:Scheduler.run_batch", "args.1.forward_mode"),
+}  # what a user might have recorded besides
 EDGE_NS = 50_000_000  # what the window may be wider than its labels
 SEPARATE = "separate"
 LOG_FORMAT = {
@@ -37,10 +42,20 @@ class Recorded:
     probe: pd.DataFrame
     labels: pd.DataFrame
     starts: pd.DataFrame
+    calls: pd.DataFrame
+    missing: list[list[str]]  # points, a file of the probe
     log: pd.DataFrame | None = None
     prompts: int = 0
     cached: int = 0
     outputs: int = 0  # tokens of the answers, less the first of each: that comes with the prompt
+
+
+def points(folder: Path, engine: str) -> dict[str, str]:
+    """The variable by which the probe records a point of the user's, and misses another."""
+    point, attribute = POINTS[engine]
+    config = [{"point": point, "attributes": [attribute]}, {"point": ABSENT}]
+    (folder / "points.json").write_text(json.dumps(config))
+    return {"LPRISM_PROBE_POINTS": str(folder / "points.json")}
 
 
 def prompts(count: int, seed: int = 7) -> list[list[int]]:
@@ -61,8 +76,7 @@ def output_lengths(count: int) -> list[int]:
 @contextmanager
 def vllm_server(folder: Path, *, detailed: bool) -> Iterator[tuple[Live, str]]:
     """A vLLM that cuts prompts in chunks, caches them, logs its iterations and can be profiled; its model."""
-    installed = installed_vllm_cpu()
-    assert installed is not None
+    engine = installed_for("vllm")
     folder.mkdir(exist_ok=True)
     model, port = str(small_model(folder / "model")), ports.free(None)
     profiler = {
@@ -75,8 +89,12 @@ def vllm_server(folder: Path, *, detailed: bool) -> Iterator[tuple[Live, str]]:
         "enable-logging-iteration-details": True, "profiler-config": profiler,
     }  # fmt: skip
     (folder / "logging.json").write_text(json.dumps(LOG_FORMAT))
-    env = {**vllm.serve_environment(cpu=True), "VLLM_LOGGING_CONFIG_PATH": str(folder / "logging.json")}
-    argv = vllm.serve_command(str(installed.python), model, "127.0.0.1", port, args)
+    env = {
+        **points(folder, "vllm"),
+        **vllm.serve_environment(cpu=True),
+        "VLLM_LOGGING_CONFIG_PATH": str(folder / "logging.json"),
+    }
+    argv = vllm.serve_command(str(engine.python), model, "127.0.0.1", port, args)
     with serve(argv, env, port, vllm.READY_PATH) as live:
         yield live, model
 
@@ -106,6 +124,60 @@ def record_vllm(folder: Path, requests: int, *, detailed: bool = False) -> Recor
     return found
 
 
+@contextmanager
+def sglang_server(folder: Path, *, overlap: bool) -> Iterator[Live]:
+    """An SGLang that cuts prompts in chunks, mixes them with decoding requests, and caches them."""
+    folder.mkdir(exist_ok=True)
+    model, port = str(small_model(folder / "model")), ports.free(None)
+    argv = [
+        *(str(installed_for("sglang").python), "-m", "sglang.launch_server", "--model-path", model),
+        *("--host", "127.0.0.1", "--port", str(port), "--load-format", "dummy", "--device", "cpu"),
+        *("--attention-backend", "torch_native", "--disable-cuda-graph", "--skip-server-warmup"),
+        *("--max-total-tokens", "16384", "--max-running-requests", "16", "--sleep-on-idle"),
+        *("--chunked-prefill-size", "128", "--enable-mixed-chunk"),
+        *(() if overlap else ("--disable-overlap-schedule",)),
+    ]
+    env = {
+        "SGLANG_USE_CPU_ENGINE": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1", **points(folder, "sglang"),
+    }  # fmt: skip
+    with serve(argv, env, port, "/health") as live:
+        yield live
+
+
+def record_sglang(folder: Path, requests: int, *, overlap: bool, detailed: bool = False) -> Recorded:
+    """Probe and trace labels (detailed ones cost the engine more) of one SGLang run."""
+    with sglang_server(folder, overlap=overlap) as live:
+        sampling = [
+            {"ignore_eos": True, "temperature": 0, "max_new_tokens": length}
+            for length in output_lengths(requests)
+        ]
+        bodies = [
+            {"input_ids": prompt, "sampling_params": one}
+            for prompt, one in zip(prompts(requests), sampling, strict=True)
+        ]
+        live.post(
+            "/generate", {"input_ids": [5] * 20, "sampling_params": {**sampling[0], "max_new_tokens": 4}}
+        )
+        folder_of_run = live.record("r1")
+        live.post(
+            "/start_profile",
+            {
+                "output_dir": str(folder / "traces"), "num_steps": 100_000, "activities": ["CPU"],
+                "with_stack": False, "record_shapes": False, "detailed_annotations": detailed,
+            },
+        )  # fmt: skip
+        answers = live.post_all("/generate", bodies, AT_ONCE)
+        live.post("/stop_profile")
+        live.record("")
+        found = read(folder, folder_of_run, [*(folder / "traces").rglob("*.json*")])
+    told = [answer["meta_info"] for answer in answers]
+    found.prompts = sum(one["prompt_tokens"] for one in told)
+    found.outputs = sum(one["completion_tokens"] - 1 for one in told)
+    found.cached = sum(one["cached_tokens"] for one in told)
+    return found
+
+
 def read(folder: Path, run: Path, traces: Sequence[Path], log: Path | None = None) -> Recorded:
     """Ingest what was recorded, and take its batches from the tables."""
     home = folder / "home"
@@ -117,7 +189,10 @@ def read(folder: Path, run: Path, traces: Sequence[Path], log: Path | None = Non
     batches = table(home, SEPARATE, "batches")
     events = table(home, SEPARATE, "events")
     begins = events[events["name"].isin(["scheduler.run_batch"]) & (events["category"] == "user_annotation")]
+    lines = [[json.loads(line) for line in data.decode().splitlines()] for data in files.values()]
     return Recorded(
+        calls=table(home, CAMPAIGN, "events"),
+        missing=[[line["point"] for line in one if line["type"] == "missing_point"] for one in lines],
         probe=table(home, CAMPAIGN, "batches"),
         labels=batches[batches["source"] == "step_label"].reset_index(drop=True),
         starts=begins.reset_index(drop=True),

