@@ -27,6 +27,8 @@ from tasks.host.readings import Files
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    Rows = Callable[[Any, Any, float], Iterable[Value]]  # the last reading, this one, seconds between
+
 TOLD_EVERY_S = 0.85  # so a line is less than a second late
 SLOW_EVERY_S = TOLD_EVERY_S
 GPU_EVERY_S = 0.095  # NVML itself looks no more often
@@ -44,11 +46,7 @@ class Group:
     """
 
     def __init__(
-        self,
-        read: Callable[[], Any],
-        rows: Callable[[Any, Any, float], Iterable[Value]],
-        every_s: float = 0.0,
-        share: float = SHARE,
+        self, read: Callable[[], Any], rows: Rows, every_s: float = 0.0, share: float = SHARE
     ) -> None:
         self.read, self.rows, self.every_s, self.share = read, rows, every_s, share
         self.before: Any = None
