@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.host import perf
-from tasks.host.slicing import Slicer
+from tasks.host.slicing import A_LINE, Slicer
 from tasks.host.tracepoints import LOST, SWITCH
 from tasks.lake_tables import lake_connection
 from tasks.recorders import lacks_slices
@@ -102,6 +102,14 @@ def test_a_line_that_cannot_be_read_goes_to_quarantine(line: Any, tmp_path: Path
     summary = ingest_bundle(tmp_path, with_slices(tmp_path / "b", clock(0), line, WAIT))
     assert summary.quarantined == 1
     assert len(rows(tmp_path)) == 2
+
+
+def test_a_long_recording_fits_into_memory(tmp_path: Path) -> None:
+    """Whoever reads JSON holds two thousand lines of it at a time, once for everything that looks at them."""
+    values = [[at(1) + number, 1, 0, "R", 77, 78, "burner", 7] for number in range(A_LINE)]
+    line = jsonl([{**WAIT, "values": values}])
+    summary = ingest_bundle(tmp_path, with_slices(tmp_path / "b", clock(0), line * (200_000 // A_LINE)))
+    assert summary.rows["scheduler_slices"] == 200_000
 
 
 def test_slices_without_a_clock_are_set_aside(tmp_path: Path) -> None:

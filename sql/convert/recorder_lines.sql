@@ -2,6 +2,7 @@
 -- Grain: (file_name, line_number). Reads: lines. Params: none.
 -- A kept line has its values in the right types and ranges, so that what reads it need not look again. Whole numbers
 -- must be written as such (a cast alone would round 1.5) and times fit twice into a BIGINT, as they are added.
+-- Lines of slices have a document of their own: whoever reads JSON keeps a whole vector of it in memory.
 -- offset_ns puts the file's monotonic times on the epoch: the median over the file's clock lines, exact in BIGINT.
 CREATE OR REPLACE TEMP TABLE recorder_lines AS
 WITH
@@ -9,14 +10,16 @@ documents AS (
     SELECT
         *,
         REGEXP_EXTRACT(file_name, '^[a-z]+') AS format,
-        CASE WHEN problem IS NULL THEN TRY_CAST(raw_text AS JSON) END AS document
+        format = 'slices' AND CONTAINS(raw_text, '"values"') AS has_slices,
+        CASE WHEN problem IS NULL AND NOT has_slices THEN TRY_CAST(raw_text AS JSON) END AS document,
+        CASE WHEN problem IS NULL AND has_slices THEN TRY_CAST(raw_text AS JSON) END AS slices_document
     FROM lines
 ),
 
 typed AS (
     SELECT
         *,
-        document ->> '$.type' AS kind,
+        CASE WHEN has_slices THEN slices_document ->> '$.type' ELSE document ->> '$.type' END AS kind,
         LEN(LIST_FILTER(
             JSON_EXTRACT(document, ['$.realtime_ns', '$.monotonic_ns']),
             LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
@@ -108,21 +111,21 @@ typed AS (
                     )
                 )) = 0
         END AS is_page,
-        JSON_EXTRACT_STRING(document, '$.kind') IN ('oncpu', 'runq')
+        JSON_EXTRACT_STRING(slices_document, '$.kind') IN ('oncpu', 'runq')
         AND LEN(LIST_FILTER(
-            JSON_EXTRACT(document, ['$.pid', '$.tid']),
+            JSON_EXTRACT(slices_document, ['$.pid', '$.tid']),
             LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT') AND TRY_CAST(v AS BIGINT) BETWEEN 0 AND 1000000000
         )) = 2
-        AND JSON_TYPE(document, '$.name') = 'VARCHAR'
-        AND JSON_TYPE(document, '$.values') = 'ARRAY'
+        AND JSON_TYPE(slices_document, '$.name') = 'VARCHAR'
+        AND JSON_TYPE(slices_document, '$.values') = 'ARRAY'
         AND LEN(LIST_FILTER(
-            JSON_EXTRACT(document, '$.values[*]'),
+            JSON_EXTRACT(slices_document, '$.values[*]'),
             LAMBDA v: REGEXP_FULL_MATCH(
                 CAST(v AS VARCHAR),
                 '[[][0-9]{1,18},[0-9]{1,18},[0-9]{1,9},("[^"]{0,9}"|null)'
                 || '(,[0-9]{1,9},[0-9]{1,9},"([^"\\]|\\.)*",[0-9]{1,18})?[]]'
             )
-        )) = JSON_ARRAY_LENGTH(document, '$.values') AS is_slices,
+        )) = JSON_ARRAY_LENGTH(slices_document, '$.values') AS is_slices,
         LEN(LIST_FILTER(
             JSON_EXTRACT(document, ['$.mono_ns', '$.last_mono_ns', '$.cpu', '$.events']),
             LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
@@ -148,11 +151,11 @@ SELECT
     t.line_number,
     t.raw_text,
     t.kind,
-    t.document,
+    COALESCE(t.document, t.slices_document) AS document,
     o.offset_ns,
     CASE
         WHEN t.problem IS NOT NULL THEN t.problem
-        WHEN t.document IS NULL THEN 'not JSON'
+        WHEN t.document IS NULL AND t.slices_document IS NULL THEN 'not JSON'
         WHEN t.kind = 'end' THEN NULL
         WHEN t.kind = 'clock' AND t.is_clock THEN NULL
         WHEN t.format = 'batches' AND t.kind = 'batch' AND t.is_batch AND o.offset_ns IS NOT NULL THEN NULL

@@ -25,7 +25,7 @@ from tasks.host.slicing import Slicer
 LOOK_S = 0.2
 DRAIN_S = 2.0  # of the three that the supervisor gives
 FLUSH_S = 5.0
-MOST = 4_000_000  # slices: about 250 MB
+MOST = 1_000_000  # slices: about 45 MB, which a load of a run takes in its memory
 
 
 def engine_processes(session: int) -> set[int]:

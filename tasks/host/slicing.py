@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 STATES = {0: "R", 1: "S", 2: "D", 4: "T", 8: "T", 16: "X", 32: "Z", 64: "P", 128: "I", 256: "R"}
 WOKEN, MOVED, READY = "W", "M", "R"
 KEPT_RUNS = 4096  # a CPU's last ones, of which the longest during a wait is told
-A_LINE = 500  # slices, at most
+A_LINE = 32  # slices: who reads them has two thousand lines in memory at a time
 LATER = 1 << 63
 
 
