@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tasks.engines import ArgumentValue, vllm
+from tasks.engines import ArgumentValue, sglang, vllm
 from tasks.host import ports
 from tasks.lab.install import installed_for
 from tasks.lake_tables import lake_connection
@@ -129,19 +129,15 @@ def sglang_server(folder: Path, *, overlap: bool) -> Iterator[Live]:
     """An SGLang that cuts prompts in chunks, mixes them with decoding requests, and caches them."""
     folder.mkdir(exist_ok=True)
     model, port = str(small_model(folder / "model")), ports.free(None)
-    argv = [
-        *(str(installed_for("sglang").python), "-m", "sglang.launch_server", "--model-path", model),
-        *("--host", "127.0.0.1", "--port", str(port), "--load-format", "dummy", "--device", "cpu"),
-        *("--attention-backend", "torch_native", "--disable-cuda-graph", "--skip-server-warmup"),
-        *("--max-total-tokens", "16384", "--max-running-requests", "16", "--sleep-on-idle"),
-        *("--chunked-prefill-size", "128", "--enable-mixed-chunk"),
-        *(() if overlap else ("--disable-overlap-schedule",)),
-    ]
-    env = {
-        "SGLANG_USE_CPU_ENGINE": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1", **points(folder, "sglang"),
+    args: dict[str, ArgumentValue] = {
+        "load-format": "dummy", "device": "cpu", "attention-backend": "torch_native", "sleep-on-idle": True,
+        "disable-cuda-graph": True, "skip-server-warmup": True, "max-total-tokens": 16384,
+        "max-running-requests": 16, "chunked-prefill-size": 128, "enable-mixed-chunk": True,
+        "disable-overlap-schedule": not overlap,
     }  # fmt: skip
-    with serve(argv, env, port, "/health") as live:
+    argv = sglang.serve_command(str(installed_for("sglang").python), model, "127.0.0.1", port, args)
+    env = {**points(folder, "sglang"), **sglang.serve_environment(cpu=True)}
+    with serve(argv, env, port, sglang.READY_PATH) as live:
         yield live
 
 
