@@ -87,10 +87,10 @@ def test_who_ran_longest_meanwhile_is_named() -> None:
     """Of three, by their time within the wait, on the CPU that was waited for."""
     found = made(
         switch(1010, 0, THREAD), wakeup(1100, ENGINE), switch(1140, THREAD, OTHER),
-        switch(1180, OTHER, 5), switch(1182, 5, OTHER), switch(1200, OTHER, ENGINE),
+        switch(1180, OTHER, 5), switch(1182, 5, OTHER), switch(1196, OTHER, 5), switch(1200, 5, ENGINE),
         switch(1400, ENGINE, 0, SLEEPS), switch(1180, 5, 6, cpu=1),
     )  # fmt: skip
-    assert ("runq", ENGINE, 1100, 100, 0, "W", OTHER, OTHER, "burn", 58) in found
+    assert ("runq", ENGINE, 1100, 100, 0, "W", OTHER, OTHER, "burn", 54) in found
 
 
 def test_what_began_before_and_ends_after_is_cut() -> None:
@@ -139,9 +139,23 @@ def test_a_switch_that_was_not_told_costs_its_slices_alone() -> None:
     )
     slicer.take([switch(1301, 0, ENGINE), switch(1310, ENGINE, 0)])
     slicer.finish()
-    values = {one["tid"]: one["values"] for one in map(json.loads, slicer.told()) if one["kind"] == "oncpu"}
+    lines = [json.loads(line) for line in slicer.told()]
+    values = {one["tid"]: one["values"] for one in lines if one["kind"] == "oncpu"}
     assert values == {THREAD: [[1200, 50, 0, "S"]], ENGINE: [[1301, 9, 0, "S"]]}
+    assert [1300, 1, 0, "W"] in [value for one in lines if one["kind"] == "runq" for value in one["values"]]
     assert slicer.odd == 1
+
+
+def test_a_wait_is_told_by_its_beginning_alone() -> None:
+    """Who slept and comes unwoken has not waited that we know of, and who is woken as it runs does not."""
+    found = made(
+        switch(1010, 0, ENGINE), switch(1020, ENGINE, 0), switch(1200, 0, ENGINE), wakeup(1500, ENGINE)
+    )
+    assert found == [
+        ("runq", ENGINE, 1000, 10, 0, None),
+        ("oncpu", ENGINE, 1010, 10, 0, "S"),
+        ("oncpu", ENGINE, 1200, 800, 0, None),
+    ]
 
 
 def test_processes_come_and_go() -> None:
