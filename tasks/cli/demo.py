@@ -11,6 +11,8 @@ from tasks.lab.tiny_model import SERVE_ARGS
 from tasks.settings import home_path
 
 REPETITIONS = 3
+# About twice the quickest decode step of four requests seen on one core: SGLang has no kernels for it.
+TPOT_MS = {"vllm": 35.0, "sglang": 90.0}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -51,7 +53,7 @@ def demo_spec(engine: str, repetitions: int, cpus: list[int]) -> dict[str, Any]:
         "workload": {"input_lengths": [32], "output_lengths": [64], "concurrency": [4]},
         "scenarios": ["normal", "cpu_compute_squeeze_out"],
         "windows": {"warmup_s": 4.0, "baseline_s": 10.0, "fault_s": 10.0, "recovery_s": 6.0},
-        "slo": {"ttft_ms": 1000.0, "tpot_ms": 35.0},
+        "slo": {"ttft_ms": 1000.0, "tpot_ms": TPOT_MS.get(engine, 50.0)},
         "repetitions": repetitions,
         "seed": 7,
     }
