@@ -7,7 +7,7 @@ import pytest
 
 from tasks.warehouse import SQL_FOLDER, create_table, execute, memory_connection, sql_names
 
-FOLDERS = {"checks", "convert", "export", "features", "publish", "quality", "root_cause", "tables", "views"}
+FOLDERS = {"checks", "convert", "deepdive", "export", "features", "publish", "quality", "root_cause", "tables", "views"}
 # These have an effect and give no rows; their first line says which.
 EFFECTS = {
     "publish/allow_folder", "publish/lake_part", "publish/lock", "publish/memory", "publish/quiet",

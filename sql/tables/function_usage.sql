@@ -1,5 +1,5 @@
 -- One row per function that ran in a cycle, device and counter that may explain it.
--- Grain: (run_id, cycle_index, pid, function_name, device, metric_name).
+-- Grain: (run_id, hostname, pid, cycle_index, function_name, device, metric_name).
 CREATE TABLE function_usage (
     run_id VARCHAR,
     hostname VARCHAR,
@@ -19,7 +19,9 @@ CREATE TABLE function_usage (
     duration_ns BIGINT,
     instances BIGINT,
     distinct_samples BIGINT,
-    interpolated VARCHAR
+    interpolated VARCHAR,
+    capacity DOUBLE,
+    cpus BIGINT
 );
 COMMENT ON TABLE function_usage IS 'One function''s share of a cycle, beside one counter while it ran.';
 COMMENT ON COLUMN function_usage.run_id IS 'run it belongs to; key of runs';
@@ -41,3 +43,5 @@ COMMENT ON COLUMN function_usage.duration_ns IS 'time spent in it in the cycle, 
 COMMENT ON COLUMN function_usage.instances IS 'calls or pieces of it in the cycle';
 COMMENT ON COLUMN function_usage.distinct_samples IS 'samples of the counter that mu_pct rests on; NULL where the source does not tell';
 COMMENT ON COLUMN function_usage.interpolated IS 'of how many instances the counter had to be interpolated: all, some or none; NULL without a counter';
+COMMENT ON COLUMN function_usage.capacity IS 'value of the counter that is 100 % of mu_pct, in its unit; NULL where mu_pct is its value times 100, or the source does not tell';
+COMMENT ON COLUMN function_usage.cpus IS 'CPUs, or threads where these are not told, that the time of oncpu or runq is added up over; NULL for other classes';

@@ -1,0 +1,139 @@
+"""The traces of a run divided into cycles: one engine step each, or one layer, and what ran in them.
+
+From the lake's events into its tables `cycles`, `function_usage`, `anchor_candidates`, `communicator_peers`.
+Each trace is taken by itself; then ranks are aligned. What is missing or odd is a warning, never a guess.
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.deepdive import usage
+from tasks.deepdive.anchors import Division, Trace, mark
+from tasks.lake import EVENTS, Held, held, write_part
+from tasks.lake_rows import rows_of
+from tasks.lake_runs import RunName, find_run
+from tasks.settings import LprismError
+from tasks.staging import staging
+from tasks.warehouse import as_glob, create_table, execute, memory_connection, told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import duckdb
+
+MEMORY = "2GB"
+FILLED = ("cycles", "function_usage", "anchor_candidates", "communicator_peers")
+BESIDE = ("runs", "files", "captures", "devices", "counters", "scheduler_slices", "batches")
+"""Tables of the run that are read, as far as it has them."""
+
+
+@dataclass(frozen=True)
+class Divided:
+    """What became of a run: rows of `cycles` and `function_usage`, its anchors, and what is doubtful."""
+
+    run_id: str
+    run_name: str
+    cycles: int
+    usage_rows: int
+    anchors: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def divide_run(home: Path, run: str, anchor: str | None = None, by: Division = "step") -> Divided:
+    """Divide a run of the lake, and put what was found beside it in place of what was found before.
+
+    `run` is a run_id or a name that one run has, `anchor` a function that delimits cycles (by default found).
+
+    Raises:
+        LprismError: there is no such run, or no trace in it has the anchor.
+    """
+    with found(home, run) as (con, name, paths), told(f"run {name.run_id}"):
+        warnings = divide(con, paths, anchor, by)
+        for table in FILLED:
+            write_part(con, table, home, name.campaign, name.run_id)
+        anchors = tuple(row[0] for row in execute(con, "deepdive/anchors_found").fetchall())
+        counts = [len(con.table(table)) for table in FILLED[:2]]
+        return Divided(name.run_id, name.run_name, counts[0], counts[1], anchors, tuple(warnings))
+
+
+@contextmanager
+def found(home: Path, run: str) -> "Iterator[tuple[duckdb.DuckDBPyConnection, RunName, list[str]]]":
+    """A connection with the run's own rows of BESIDE, and the files that hold its events."""
+    name = find_run(home, run)
+    paths = [as_glob(home / "lake" / file.path) for file in name.load.files.get(EVENTS, ())]
+    with (
+        staging(home / "lake", f"cycles.{name.run_id}") as folder,
+        memory_connection(folder / "spill", MEMORY) as con,
+    ):
+        for table in ("batches", *FILLED):
+            create_table(con, table)
+        holding = held(home, name.campaign)
+        for table in BESIDE:
+            _show(con, home, holding, table, name.run_id)
+        yield con, name, paths
+
+
+def divide(
+    con: "duckdb.DuckDBPyConnection", paths: list[str], anchor: str | None = None, by: Division = "step"
+) -> list[str]:
+    """Fill the tables FILLED of `con` from the events at `paths`; returns what is doubtful, in words."""
+    execute(con, "deepdive/state")
+    traces = _traces(con, paths) if paths else []
+    warnings = [] if traces else ["the run has no trace: nothing to divide"]
+    marked = [trace for trace in traces if mark(con, trace, anchor, by)]
+    if traces and anchor and not marked:
+        raise LprismError(_no_anchor(con, anchor))
+    for trace in marked:
+        usage.collect(con, trace)
+        execute(con, "deepdive/communicator_peers", paths=trace.paths, file_name=trace.name)
+    execute(con, "deepdive/cycles", anchor=anchor)
+    for name in ("aligned_cycles", "resolved_peers"):
+        execute(con, f"deepdive/{name}")
+    usage.fill(con)
+    warnings += [_unmarked(trace, by) for trace in traces if trace not in marked]
+    warnings += [_lost_flows(trace) for trace in marked if trace.flow_starts < trace.flow_ends]
+    return warnings + [doubt for (doubt,) in execute(con, "deepdive/doubts").fetchall()]
+
+
+def _show(con: "duckdb.DuckDBPyConnection", home: Path, holding: Held, table: str, run_id: str) -> None:
+    """What the run has in a table, under its name; its batches are `recorded`: `batches` are a trace's."""
+    import duckdb
+
+    rows = rows_of(con, home, table, [holding])
+    if rows is None and table != "batches":
+        create_table(con, table)
+        return
+    own = duckdb.ColumnExpression("run_id") == duckdb.ConstantExpression(run_id)
+    shown = con.table(table).limit(0) if rows is None else rows.filter(own)
+    shown.create_view("recorded" if table == "batches" else table)
+
+
+def _traces(con: "duckdb.DuckDBPyConnection", paths: list[str]) -> list[Trace]:
+    rows = execute(con, "deepdive/trace_files", paths=paths).fetchall()
+    return [
+        Trace(number, name, [as_glob(path) for path in files], starts, ends)
+        for number, (name, files, starts, ends) in enumerate(rows)
+    ]
+
+
+def _no_anchor(con: "duckdb.DuckDBPyConnection", anchor: str) -> str:
+    from tasks.spec_errors import unknown
+
+    names = [name for (name,) in execute(con, "deepdive/anchor_names").fetchall()]
+    return unknown("anchor", anchor, names or ["none: the run has no Python function and no annotation"])
+
+
+def _unmarked(trace: Trace, by: Division) -> str:
+    if by == "layer":
+        return f"{trace.name}: no function is called several times in a step: it shows no layers"
+    return (
+        f"{trace.name}: it has no step labels, and no function that does the work of its process again and "
+        "again: it has no cycles; --anchor names a function"
+    )
+
+
+def _lost_flows(trace: Trace) -> str:
+    lost = trace.flow_ends - trace.flow_starts
+    return f"{trace.name}: {lost} of {trace.flow_ends} flow events lack their start; correlation ids are used"

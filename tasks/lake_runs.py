@@ -1,0 +1,64 @@
+"""A run of the lake by its run_id, or by a name that one run has."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.lake import SEAL, Held, Load, held, load_of, sealed_in
+from tasks.lake_rows import rows_of
+from tasks.settings import LprismError
+from tasks.staging import checked_name
+from tasks.warehouse import create_table, execute, memory_connection, told
+
+_RUN_ID = re.compile(r"r[0-9a-f]{10}")
+
+
+@dataclass(frozen=True)
+class RunName:
+    """A run: its id, its name for people, its campaign, its load in the lake."""
+
+    run_id: str
+    run_name: str
+    campaign: str
+    load: Load
+
+
+def campaign_of(home: Path, run: str) -> str:
+    """The campaign that has a run, by its run_id or by its name. Raises LprismError."""
+    campaign = sealed_in(home, run) if _RUN_ID.fullmatch(run) else checked_name(run.partition("/")[0])
+    if campaign is None:
+        raise LprismError(f"there is no run {run} in {home}")
+    return campaign
+
+
+def find_run(home: Path, run: str) -> RunName:
+    """The one run that is meant by a run_id, or by a name to the end or up to a slash.
+
+    Raises:
+        LprismError: there is none, several have the name, or its files are not all there.
+    """
+    campaign = campaign_of(home, run)
+    run_id, name = only_one(run, _runs_named(home, held(home, campaign), run))
+    load = load_of(home, campaign, run_id)
+    if load is None:
+        raise LprismError(f"run {run_id} lacks a file in {home / 'lake'}: ingest it again")
+    return RunName(run_id, name, campaign, load)
+
+
+def _runs_named(home: Path, holding: Held, run: str) -> list[tuple[str, str]]:
+    with memory_connection() as con, told("the lake's runs"):
+        if (rows := rows_of(con, home, SEAL, [holding])) is None:
+            create_table(con, SEAL)
+        else:
+            rows.create_view(SEAL)
+        return [(str(row[0]), str(row[1])) for row in execute(con, "export/runs_named", name=run).fetchall()]
+
+
+def only_one(run: str, found: list[tuple[str, str]]) -> tuple[str, str]:
+    """The one of (run_id, run_name) that a name means. Raises LprismError."""
+    if not found:
+        raise LprismError(f"there is no run {run}: v_runs has the run_id of every one")
+    if len(found) > 1:
+        shown = ", ".join(run_id for run_id, _ in found[:5])
+        raise LprismError(f"{len(found)} runs are called {run}: name one by its run_id ({shown} ...)")
+    return found[0]
