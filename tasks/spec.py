@@ -38,7 +38,7 @@ SHAM = "sham"
 
 # Planned and not built yet: they get an answer of their own, so that nobody looks for a typing error.
 NOT_YET_ENGINES = ("xdit",)
-NOT_YET_KEYS = ("container", "attach", "group")
+NOT_YET_KEYS = ("container", "attach")
 # The last word of a name: `api-key`, `HF_TOKEN`, but not `max-num-batched-tokens` or `tokenizer`.
 SECRET = re.compile(r"(?:^|[-_.])(?:keys?|token|secrets?|passwords?)$", re.IGNORECASE)
 
@@ -73,6 +73,7 @@ class Host(_Part):
     port: Port | None = None
     identity_file: Text | None = None
     known_hosts: Text | None = None
+    group: Name | None = None  # a host that is lost hands its cells to the others of its group
     allow_faults: bool = False
     engine_cpus: Cpus | None = None
     our_cpus: Cpus | None = None
@@ -238,7 +239,7 @@ class Limits(_Part):
     @field_validator("busy_host")
     @classmethod
     def _known(cls, busy_host: str) -> str:
-        return _known_name("busy_host", busy_host, ["refuse"], ["wait"])
+        return _known_name("busy_host", busy_host, ["refuse", "wait"], ())
 
 
 class CampaignSpec(_Part):
@@ -350,7 +351,7 @@ def _masked(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever YAML holds
 
 def known_engines() -> list[str]:
     """Engine kinds that a campaign can start: the modules of tasks/engines."""
-    return _module_names(ROOT / "tasks" / "engines")
+    return [name for name in _module_names(ROOT / "tasks" / "engines") if name not in NOT_YET_ENGINES]
 
 
 def known_scenarios() -> list[str]:

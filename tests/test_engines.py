@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tasks.engines import adapter, engine_key, is_tested, sglang, vllm
+from tasks.engines import adapter, engine_key, is_tested, sglang, vllm, xdit
 from tasks.lab.recipes import RECIPES
 from tasks.settings import SpecError
+from tests import engine_cells
 
 CASES = Path(__file__).parent / "cases" / "engines"
 
@@ -39,6 +40,46 @@ def test_a_dead_server_is_quoted_with_its_cause_first(kind: str, case: dict[str,
     said = adapter(kind).server_failure("\n".join(case["log"])).splitlines()
     assert (said[0], len(said)) == (case["first"], case["lines"])
     assert said[-1].rstrip() == next((line.rstrip() for line in reversed(case["log"]) if line), said[-1])
+
+
+@pytest.mark.parametrize(("kind", "version"), engine_cells.CASES)
+def test_one_cell_of_every_version_is_as_in_its_file(kind: str, version: str) -> None:
+    """What is run, sent and set for a cell; a difference is to be read, not regenerated."""
+    assert engine_cells.cell(kind, version) == json.loads(engine_cells.path(kind, version).read_text())
+
+
+def test_every_case_is_of_a_version_that_is_listed() -> None:
+    """No case file is left over, and exactly the versions that were run are marked tested."""
+    assert set(engine_cells.CELLS.iterdir()) == {engine_cells.path(*case) for case in engine_cells.CASES}
+    read = {case: json.loads(engine_cells.path(*case).read_text()) for case in engine_cells.CASES}
+    tested = {case for case, built in read.items() if built["tested"]}
+    assert tested == {(kind, version) for kind in ENGINES for version in adapter(kind).TESTED}
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "ranks"),
+    [
+        ("vllm", {}, 1),
+        ("vllm", {"tensor-parallel-size": 4, "pipeline-parallel-size": 2, "data-parallel-size": 2}, 16),
+        ("sglang", {"tp-size": 4, "dp-size": 2}, 8),
+        ("sglang", {"tensor-parallel-size": 4, "dp-size": 2, "enable-dp-attention": True}, 4),
+        ("xdit", {"ulysses-degree": 2, "ring-degree": 2, "use-cfg-parallel": True}, 8),
+    ],
+)
+def test_a_server_has_as_many_ranks_as_its_arguments_say(kind: str, args: dict[str, Any], ranks: int) -> None:
+    """Every rank writes a trace: so many are waited for."""
+    assert adapter(kind).ranks(args) == ranks
+
+
+def test_xdits_port_and_flags_are_its_own() -> None:
+    """Its server has one port, its flags have underscores, and its traces tell their rank."""
+    with pytest.raises(SpecError, match="listens on port 6000 alone, not on 8000"):
+        xdit.serve_command("python3", "m", "127.0.0.1", 8000, {})
+    args = {"use-cfg-parallel": True, "save-disk-path": None, "ring-degree": 2}
+    words = ["--world_size=4", "--use_cfg_parallel", "--ring_degree=2"]
+    assert xdit.serve_command("python3", "m", "127.0.0.1", 6000, args)[-3:] == words
+    names = ["profile_trace_rank_12.json.gz", "rank0.json.gz"]
+    assert [xdit.trace_rank(name) for name in names] == [12, None]
 
 
 @pytest.mark.parametrize("kind", ENGINES)

@@ -19,17 +19,21 @@ _FLAG_NAME = re.compile(r"[a-z][a-z0-9]*(?:[-.][a-z0-9]+)*")
 _EXCEPTION = re.compile(r"^(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit): \S")
 _NEVER = re.compile(r"(?!)")
 _FAILURE_LINES = 15
+_NEWEST = (1 << 31,)
 
 
 class Adapter(Protocol):
     """An engine: its command lines, environment, readiness, profiler and last words.
 
-    `TESTED` are the versions that were run. What each function does with its engine is told there.
+    `TESTED` are the versions that were run. What each function does with its engine is told there. A version
+    that is not told is taken for the newest one that is known.
     """
 
     KIND: str
     TESTED: tuple[str, ...]
     READY_PATH: str
+    VERSION_PATHS: tuple[str, ...]
+    GENERATED: str
 
     def serve_command(
         self, python: str | PurePosixPath, model: str, host: str, port: int, args: Mapping[str, ArgumentValue]
@@ -56,14 +60,20 @@ class Adapter(Protocol):
         result_dir: str,
         result_file: str,
         ready_timeout_s: int = 60,
+        version: str = "",
     ) -> list[str]:
-        """Build the load client's command line."""
+        """Build the load client's command line, as the client's version has it."""
 
     def version_command(self, python: str | PurePosixPath) -> list[str]:
         """Build a command that prints the engine's version."""
 
-    def profile_flags(self, folder: str, version: str, *, stack: bool = False) -> dict[str, ArgumentValue]:
-        """Build the arguments of a server that can be profiled."""
+    def ranks(self, args: Mapping[str, ArgumentValue]) -> int:
+        """How many workers a server with these arguments has; each writes a trace of its own."""
+
+    def profile_flags(
+        self, folder: str, version: str, *, iterations: int = 0, stack: bool = False
+    ) -> dict[str, ArgumentValue]:
+        """Build the arguments of a server that can be profiled, so many iterations at a time (0: any)."""
 
     def profile_environment(self, folder: str, version: str, *, stack: bool = False) -> dict[str, str]:
         """Build the variables of a server that can be profiled."""
@@ -88,6 +98,18 @@ def adapter(kind: str) -> Adapter:
 def is_tested(kind: str, version: str) -> bool:
     """Whether this version of an engine was run with us; `+cpu` and the like make no difference."""
     return version.partition("+")[0] in adapter(kind).TESTED
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The numbers of a version, (0, 7, 3) of `0.7.3.post1+cpu`, to compare; of no version above all."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, found[0].split("."))) if found else _NEWEST
+
+
+def parallel(args: Mapping[str, ArgumentValue], *names: str) -> int:
+    """The size that is given by any of a flag's names; 1 where none is."""
+    sizes = (str(args[name]) for name in names if name in args)
+    return next((int(size) for size in sizes if size.isdecimal()), 1)
 
 
 def engine_key(kind: str, version: str, args: Mapping[str, ArgumentValue]) -> str:

@@ -1,6 +1,7 @@
 """SGLang: its command lines, environment, readiness and last words. Pure: nothing here starts anything.
 
-Checked against SGLang 0.5.23 on a CPU. Every command is an argument list for one process, never shell text.
+Run with SGLang 0.5.23 on a CPU; what differs from 0.4.10 on is read off the sources of those versions. Every
+command is an argument list for one process, never shell text.
 """
 
 import json
@@ -8,14 +9,25 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from tasks.engines import ArgumentValue, check_flag, last_words
+from tasks.engines import ArgumentValue, check_flag, last_words, parallel, release
 from tasks.settings import SpecError
 
 READY_PATH = "/health"
 """`GET` answers 200 once the server takes requests."""
 
+VERSION_PATHS = ("/server_info", "/get_server_info")
+"""Where a running server tells its version, as JSON with the key `version`: the first that answers 200.
+
+The second was the only one before 0.5.6, and is on its way out.
+"""
+
+GENERATED = "sglang:generation_tokens_total"
+"""The metric that counts the tokens it has answered with."""
+
 KIND = "sglang"
 TESTED = ("0.5.23",)
+_READY_CHECK_SINCE = (0, 5, 10)
+_TEMPERATURE_SINCE = (0, 5, 13)  # before, the client always asks for 0
 _OURS = frozenset({"host", "port", "model", "model-path"})
 _LOG_PREFIX = re.compile(r"^(?:\[\d{4}-\d\d-\d\d [\d:.]+[^\]]*\] ?)?")
 # A request to itself that found no server: it died of something else, or lives.
@@ -98,20 +110,24 @@ def bench_command(
     result_dir: str,
     result_file: str,
     ready_timeout_s: int = 60,
+    version: str = "",
 ) -> list[str]:
     """Build the load client's command line: random token ids of exact lengths, `concurrency` at a time.
 
     Lengths are in tokens. It appends a line to `<result_dir>/<result_file>` when all prompts are done.
-    `ready_timeout_s` bounds its wait for the server (0: none).
+    `ready_timeout_s` bounds its wait for the server (0: none); before 0.5.10 it does not wait.
     """
+    found = release(version)
+    temperature = ["--temperature=0"] if found >= _TEMPERATURE_SINCE else []
+    patience = [f"--ready-check-timeout-sec={ready_timeout_s}"] if found >= _READY_CHECK_SINCE else []
     return [
         *(str(python), "-m", "sglang.bench_serving"),
         *("--backend=sglang", f"--base-url={base_url}", f"--model={model}"),
         # Not `random`: that takes its words from a data set on the hub. Its ids are sent as they are.
         *("--dataset-name=random-ids", "--tokenize-prompt", f"--random-input-len={input_length}"),
-        *(f"--random-output-len={output_length}", "--random-range-ratio=1", "--temperature=0"),
+        *(f"--random-output-len={output_length}", "--random-range-ratio=1", *temperature),
         *(f"--num-prompts={prompts}", f"--max-concurrency={concurrency}", "--warmup-requests=0"),
-        *(f"--seed={seed}", f"--ready-check-timeout-sec={ready_timeout_s}", "--disable-tqdm"),
+        *(f"--seed={seed}", *patience, "--disable-tqdm"),
         *("--output-details", f"--output-file={result_dir}/{result_file}"),
     ]
 
@@ -121,9 +137,22 @@ def version_command(python: str | PurePosixPath) -> list[str]:
     return [str(python), "-c", "from importlib.metadata import version; print(version('sglang'))"]
 
 
-def profile_flags(folder: str, version: str, *, stack: bool = False) -> dict[str, ArgumentValue]:
+def ranks(args: Mapping[str, ArgumentValue]) -> int:
+    """How many schedulers a server with these arguments has; each writes a trace of its own.
+
+    With attention that is data parallel those are among the ranks of the tensors.
+    """
+    tensors = parallel(args, "tensor-parallel-size", "tp-size")
+    stages = parallel(args, "pipeline-parallel-size", "pp-size")
+    copies = parallel(args, "data-parallel-size", "dp-size")
+    return tensors * stages * (1 if args.get("enable-dp-attention") else copies)
+
+
+def profile_flags(
+    folder: str, version: str, *, iterations: int = 0, stack: bool = False
+) -> dict[str, ArgumentValue]:
     """Build nothing: a server can always be profiled, and is told the rest when it is."""
-    del folder, version, stack
+    del folder, version, iterations, stack
     return {}
 
 

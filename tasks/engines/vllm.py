@@ -1,6 +1,7 @@
 """vLLM: its command lines, environment, readiness and last words. Pure: nothing here starts anything.
 
-Checked against vLLM 0.32 (CPU build). Every command is an argument list for one process, never shell text.
+Run with vLLM 0.32 (CPU build); what differs in 0.7 (V0) and from 0.10 on is read off the sources of those
+versions. Every command is an argument list for one process, never shell text.
 """
 
 import json
@@ -8,10 +9,17 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from tasks.engines import ArgumentValue, check_flag, denied, last_words
+from tasks.engines import ArgumentValue, check_flag, denied, last_words, parallel, release
+from tasks.settings import SpecError
 
 READY_PATH = "/health"
 """`GET` answers 200 once the server takes requests."""
+
+VERSION_PATHS = ("/version",)
+"""Where a running server tells its version, as JSON with the key `version`: the first that answers 200."""
+
+GENERATED = "vllm:generation_tokens_total"
+"""The metric that counts the tokens it has answered with."""
 
 KIND = "vllm"
 TESTED = ("0.32.0",)
@@ -20,7 +28,10 @@ _LOG_PREFIX = re.compile(
     r"^(?:\([^)]*pid=\d+\)\s*)?(?:(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d [\d:.]+ \[[^\]]*\] ?)?"
 )
 _REPORTS = re.compile("root cause")
+_CLIENT_SINCE = (0, 10)
+_READY_CHECK_SINCE = (0, 10, 1)
 _PROFILER_CONFIG_SINCE = (0, 13)
+_COUNTS_WHEN_TOLD_SINCE = (0, 32)  # before, `max_iterations` in the body of /start_profile is not looked at
 
 
 def flags(args: Mapping[str, ArgumentValue]) -> list[str]:
@@ -47,7 +58,7 @@ def _flag(name: str, value: ArgumentValue) -> str:
 def serve_command(
     python: str | PurePosixPath, model: str, host: str, port: int, args: Mapping[str, ArgumentValue]
 ) -> list[str]:
-    """Build the server's command line; `model` is a folder on the host or a hub name."""
+    """Build the server's command line (0.7.3 on); `model` is a folder on the host or a hub name."""
     program = [str(python), "-m", "vllm.entrypoints.cli.main", "serve", model]
     return [*program, f"--host={host}", f"--port={port}", *flags(args)]
 
@@ -87,20 +98,31 @@ def bench_command(
     result_dir: str,
     result_file: str,
     ready_timeout_s: int = 60,
+    version: str = "",
 ) -> list[str]:
     """Build the load client's command line: random prompts of exact lengths, `concurrency` at a time.
 
     Lengths are in tokens. It writes `<result_dir>/<result_file>` (JSON) only when all prompts are done.
-    `ready_timeout_s` bounds the one request it sends before the load (0: none).
+    `ready_timeout_s` bounds the one request it sends before the load (0: none); 0.10.0 always sends it.
+
+    Raises:
+        SpecError: this version has no load client; a newer one's works with its servers.
     """
+    if release(version) < _CLIENT_SINCE:
+        raise SpecError(
+            f"vLLM {version} brings no load client: name as `client_python` an interpreter with vLLM 0.10 or "
+            "newer"
+        )
+    can_wait = release(version) >= _READY_CHECK_SINCE
+    patience = [f"--ready-check-timeout-sec={ready_timeout_s}"] if can_wait else []
     return [
         *(str(python), "-m", "vllm.entrypoints.cli.main", "bench", "serve"),
         *("--backend=vllm", f"--base-url={base_url}", f"--model={model}"),
         *("--dataset-name=random", f"--random-input-len={input_length}"),
         *(f"--random-output-len={output_length}", "--ignore-eos", "--temperature=0"),
         *(f"--num-prompts={prompts}", f"--max-concurrency={concurrency}"),
-        *(f"--seed={seed}", f"--ready-check-timeout-sec={ready_timeout_s}", "--disable-tqdm"),
-        *("--save-result", f"--result-dir={result_dir}", f"--result-filename={result_file}"),
+        *(f"--seed={seed}", *patience, "--disable-tqdm", "--save-result"),
+        *(f"--result-dir={result_dir}", f"--result-filename={result_file}"),
     ]
 
 
@@ -109,34 +131,49 @@ def version_command(python: str | PurePosixPath) -> list[str]:
     return [str(python), "-c", "from importlib.metadata import version; print(version('vllm'))"]
 
 
-def profile_flags(folder: str, version: str, *, stack: bool = False) -> dict[str, ArgumentValue]:
+def ranks(args: Mapping[str, ArgumentValue]) -> int:
+    """How many workers a server with these arguments has; each writes a trace of its own."""
+    return (
+        parallel(args, "tensor-parallel-size")
+        * parallel(args, "pipeline-parallel-size")
+        * parallel(args, "data-parallel-size")
+    )
+
+
+def profile_flags(
+    folder: str, version: str, *, iterations: int = 0, stack: bool = False
+) -> dict[str, ArgumentValue]:
     """Build the arguments of a server that can be profiled over HTTP (0.13 on); traces go into `folder`.
 
     The front end is left out: it would be recorded without an end. Python stacks make the trace ten times as
-    large and the stall while it is written as long.
+    large and the stall while it is written as long. How many iterations a capture lasts has to be said here
+    until 0.31.
     """
-    if _before_profiler_config(version):
+    if release(version) < _PROFILER_CONFIG_SINCE:
         return {}
     config = {"profiler": "torch", "torch_profiler_dir": folder, "torch_profiler_with_stack": stack}
-    return {"profiler-config": {**config, "ignore_frontend": True}}
+    counts_when_told = release(version) >= _COUNTS_WHEN_TOLD_SINCE
+    limit = {} if counts_when_told or not iterations else {"max_iterations": iterations}
+    return {"profiler-config": {**config, "ignore_frontend": True, **limit}}
 
 
 def profile_environment(folder: str, version: str, *, stack: bool = False) -> dict[str, str]:
-    """Build the variables that do the same before 0.13, which did not heed a number of iterations (read)."""
-    if not _before_profiler_config(version):
+    """Build the variables that do the same before 0.13, where nothing bounds the iterations.
+
+    A version heeds those that it knows: that about stacks from 0.11 on, that about the front end in 0.12.
+    """
+    if release(version) >= _PROFILER_CONFIG_SINCE:
         return {}
-    return {"VLLM_TORCH_PROFILER_DIR": folder, "VLLM_TORCH_PROFILER_WITH_STACK": str(int(stack))}
-
-
-def _before_profiler_config(version: str) -> bool:
-    found = re.match(r"(\d+)\.(\d+)", version)
-    return found is not None and (int(found[1]), int(found[2])) < _PROFILER_CONFIG_SINCE
+    heeded = {"WITH_STACK": str(int(stack)), "DISABLE_ASYNC_LLM": "1"}
+    others = {f"VLLM_TORCH_PROFILER_{name}": value for name, value in heeded.items()}
+    return {"VLLM_TORCH_PROFILER_DIR": folder, **others}
 
 
 def profile_start(folder: str, iterations: int, *, stack: bool = False) -> tuple[str, dict[str, object]]:
     """Path and JSON body of the POST that starts a capture; it stops by itself after so many iterations.
 
-    Where traces go and what they hold was said at the server's start.
+    Where traces go and what they hold was said at the server's start; until 0.31 so was the number, and
+    before 0.13 a capture has to be stopped.
     """
     del folder, stack
     return "/start_profile", {"max_iterations": iterations}
