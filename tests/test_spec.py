@@ -68,7 +68,7 @@ def test_every_supported_key_is_taken() -> None:
 name: nightly-a100
 hosts:
   - {name: gpu-01, address: gpu-01.example, user: bench, port: 2222, identity_file: ~/.ssh/id, known_hosts: k,
-     gpus: [0, 1], allow_faults: true, engine_cpus: [0, 1], our_cpus: [2]}
+     gpus: [0, 1], group: a100, allow_faults: true, engine_cpus: [0, 1], our_cpus: [2]}
 engines:
   - {kind: vllm, model: Qwen/Qwen3-32B, args: {tensor-parallel-size: 8, config: {level: 3}, lora: [a]},
      python: /opt/vllm/bin/python, port: 8000, env: {OMP_NUM_THREADS: "1"}}
@@ -79,7 +79,7 @@ windows: {warmup_s: 0, baseline_s: 10, fault_s: 10.5, recovery_s: 10}
 slo: {ttft_ms: 500, tpot_ms: 50}
 repetitions: 3
 seed: 7
-limits: {cell_timeout_s: 600, max_consecutive_failures: 3, busy_host: refuse}
+limits: {cell_timeout_s: 600, max_consecutive_failures: 3, busy_host: wait}
 """)
     )
     assert spec.hosts[0].port == 2222
