@@ -9,6 +9,8 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.1
 	"$$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo "$$name"; break; }; done)
 ARGS ?=
+# A test that fails is run again, since machines are shared; it is told as RERUN, and is worth a look.
+AGAIN = --reruns 2 --reruns-delay 5
 
 help:
 	@echo 'make install       the environment in .venv'
@@ -30,8 +32,14 @@ install: .venv/.stamp
 demo: install
 	.venv/bin/lprism demo $(ARGS)
 
+# What measures this machine or presses on it is `alone` and has it to itself; the rest shares its cores.
 test: install
+ifneq ($(ARGS),)
 	.venv/bin/python -m pytest $(ARGS)
+else
+	shared=0; .venv/bin/python -m pytest $(AGAIN) -m 'not alone' -n auto --dist loadfile || shared=$$?; \
+	.venv/bin/python -m pytest $(AGAIN) -m alone && exit $$shared
+endif
 
 lint: install
 	.venv/bin/ruff check

@@ -10,8 +10,23 @@ from tasks.remote import Address
 from tasks.settings import pin_telemetry_off
 from tests import namespaces, openssh
 
+# They measure this machine or press on it: nothing else may run beside them.
+ALONE = {
+    "test_agreement", "test_capture", "test_capture_e2e", "test_cli_faults", "test_deployment", "test_fault",
+    "test_fault_cpu_quota", "test_fault_cpu_swap", "test_fault_gpu", "test_fault_network",
+    "test_gpu_programs", "test_link_cut", "test_pipeline_e2e", "test_recorders", "test_run",
+    "test_sampler", "test_slices",
+}  # fmt: skip
+
 pin_telemetry_off()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what must not share the machine, for `make test`."""
+    for item in items:
+        if item.path.stem in ALONE:
+            item.add_marker(pytest.mark.alone)
 
 
 @pytest.fixture

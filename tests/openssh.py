@@ -53,13 +53,13 @@ def serving(
         )
     finally:
         server.send_signal(signal.SIGTERM)
-        server.wait(10)
+        server.wait(60)
 
 
 def wait_for_port(address: str, port: int) -> None:
     """Wait until somebody listens; at most 10 s."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         with socket.socket(family) as probe:
             probe.settimeout(1)

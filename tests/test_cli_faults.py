@@ -406,7 +406,7 @@ def test_ctrl_c_undoes_the_fault_at_once(run: Run, home: Path) -> None:
             assert line, "it ended before it held"
         assert any("/squeeze burn" in words for words in _holders(home))
         child.send_signal(signal.SIGINT)
-        said = child.communicate(timeout=20)[1].splitlines()
+        said = child.communicate(timeout=60)[1].splitlines()
     assert child.returncode == 130
     assert said[-2:] == [f"lprism: {SQUEEZE} on lab was undone at once", "lprism: interrupted"]
     assert holders(home) == []

@@ -141,7 +141,7 @@ def test_a_question_that_runs_long_can_be_broken_off(options: list[str], home: P
         time.sleep(3)
         process.send_signal(signal.SIGINT)
         try:
-            _, said = process.communicate(timeout=20)
+            _, said = process.communicate(timeout=60)
         finally:
             process.kill()
     assert (process.returncode, said) == (130, "lprism: interrupted\n")

@@ -53,7 +53,7 @@ def ssh(host: LoopbackHost, *words: str, **changed: str) -> list[str]:
 def run(host: LoopbackHost, *words: str, stdin: str = "", **changed: str) -> subprocess.CompletedProcess[str]:
     """Run a command on the host to its end."""
     command = ssh(host, *words, **changed)
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
 
 def dial(host: LoopbackHost, **changed: object) -> AbstractAsyncContextManager[asyncssh.SSHClientConnection]:
@@ -69,7 +69,7 @@ def dial(host: LoopbackHost, **changed: object) -> AbstractAsyncContextManager[a
     return asyncssh.connect(host.address, host.port, **options)
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -160,7 +160,7 @@ def test_a_signal_goes_to_the_command_and_comes_back_as_its_end(lab: LoopbackHos
         async with dial(lab) as connection, connection.create_process("echo up; sleep 60 & wait") as process:
             up = await process.stdout.readline()
             process.send_signal("TERM")
-            done = await process.wait(timeout=10)
+            done = await process.wait(timeout=60)
             assert done.exit_signal
             return str(up), done.exit_signal[0]
 
@@ -318,7 +318,7 @@ def test_leaving_the_block_ends_the_host_and_its_commands(tmp_path: Path) -> Non
     assert time.monotonic() - begun < 8
     assert not alive(host.pid)
     wait_until(lambda: not alive(pid), 2)
-    client.communicate(timeout=5)
+    client.communicate(timeout=60)
     with socket.socket() as probe:
         assert probe.connect_ex((host.address, host.port)) != 0
 
@@ -341,7 +341,7 @@ def test_kill_9_of_the_orchestrator_is_the_end_of_the_host(tmp_path: Path) -> No
         client, pid = started(host, "cat")
         orchestrator.kill()
     wait_until(lambda: not alive(host_pid) and not alive(pid), 5)
-    client.communicate(timeout=5)
+    client.communicate(timeout=60)
     with loopback_host(tmp_path) as again:
         assert alive(again.pid)
 

@@ -209,7 +209,7 @@ step = Some(finished_req_ids=(), scheduled_new_reqs=(), num_scheduled_tokens={"a
             total_num_scheduled_tokens=1,
             scheduled_cached_reqs=Some(req_ids=["a"], num_computed_tokens=[5], num_output_tokens=[2]))
 target, run = map(pathlib.Path, sys.argv[1:])
-end = time.monotonic() + 10
+end = time.monotonic() + 60
 def until(word):
     while not any(word in path.read_text() for path in run.glob("*")) and time.monotonic() < end:
         worker.execute_model(step)

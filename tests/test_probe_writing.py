@@ -169,7 +169,7 @@ from latencyprism_probe import sink
 some = sink.Sink()
 def work():
     some.start()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not some.on and time.monotonic() < end:
         time.sleep(0.01)
     some.put(lambda: {"type": "batch"})

@@ -230,7 +230,7 @@ def test_ctrl_c_takes_everything_down_within_ten_seconds(tmp_path: Path, phase: 
         begin = time.monotonic()
         os.killpg(child.pid, signal.SIGINT)
         said = child.stderr.read()
-        assert child.wait(20) == 130
+        assert child.wait(60) == 130
     took = time.monotonic() - begin
     assert took < 10
     assert "Traceback" not in said

@@ -159,7 +159,7 @@ def test_a_file_is_opened_once_and_followed_until_its_process_has_gone(tmp_path:
         path = f"/proc/{child.pid}/statm"
         assert real.read(path)
         child.kill()
-        child.wait(5)
+        child.wait(60)
         assert (real.read(path), real.descriptors) == (b"", {})
     files.close()
     assert files.descriptors == {}
@@ -395,7 +395,7 @@ def test_a_quota_that_is_set_shows_as_halts() -> None:
             quota.write_text("10000 100000" if home.version == _cgroups.V2 else "10000")
             (group / "cgroup.procs").write_text(str(child.pid))
             engine.find([child.pid])
-            before, end = digested(engine), time.monotonic() + 20
+            before, end = digested(engine), time.monotonic() + 60
             halted = 0.0
             while not halted and time.monotonic() < end:
                 time.sleep(0.1)
@@ -406,7 +406,7 @@ def test_a_quota_that_is_set_shows_as_halts() -> None:
             assert slow["process_cgroup_quota", "Host"] == 10.0
         finally:
             child.kill()
-            child.wait(10)
+            child.wait(60)
             if group.exists():
                 group.rmdir()
 
@@ -519,7 +519,7 @@ def started(out: Path, *words: str) -> "subprocess.Popen[str]":
 
 def wait_for_lines(out: Path, count: int) -> None:
     """Wait until the file has so many."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while (not out.exists() or out.read_text().count("\n") < count) and time.monotonic() < end:
         time.sleep(0.05)
 
@@ -530,7 +530,7 @@ def test_a_second_of_sampling(tmp_path: Path) -> None:
     with started(out, "--hz", "20") as child:
         wait_for_lines(out, 15)
         child.send_signal(signal.SIGTERM)
-        assert child.wait(5) == 0
+        assert child.wait(60) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     clocks = [line for line in lines if line["type"] == "clock"]
     assert lines[-1] == clocks[-1]
@@ -595,7 +595,7 @@ def test_a_full_disk_ends_it_with_one_line(tmp_path: Path) -> None:
 def test_a_rate_that_it_cannot_have_is_refused(hz: str, tmp_path: Path) -> None:
     """1 to 100 a second."""
     with started(tmp_path / "out", "--hz", hz) as child:
-        _, said = child.communicate(timeout=20)
+        _, said = child.communicate(timeout=60)
     assert child.returncode == 2
     assert "--hz" in said
 
@@ -604,7 +604,7 @@ def test_without_a_driver_it_says_so_and_goes_on(tmp_path: Path) -> None:
     """GPUs that cannot be read are named in its log; the host's counters are there."""
     out = tmp_path / "counters.jsonl"
     with started(out, "--gpus", "0", "--seconds", "0.3") as child:
-        _, said = child.communicate(timeout=20)
+        _, said = child.communicate(timeout=60)
     if "no GPU counters: " not in said:
         pytest.skip("this machine has an NVIDIA driver")
     assert said.count("\n") == 1

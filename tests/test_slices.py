@@ -316,9 +316,15 @@ def recorder(out: Path, session: int, *words: str) -> Iterator[subprocess.Popen[
 
 def wait_for(path: Path) -> None:
     """Until there is something in the file."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end and not (path.exists() and path.stat().st_size):
         time.sleep(0.05)
+
+
+def stolen_ns(cpu: int) -> int:
+    """What the hypervisor took of a CPU since boot, with a tick's precision."""
+    (line,) = (line for line in Path("/proc/stat").read_text().splitlines() if line.startswith(f"cpu{cpu} "))
+    return (int(line.split()[8]) + 1) * 10**9 // os.sysconf("SC_CLK_TCK")
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -338,11 +344,11 @@ def test_slices_are_what_the_kernel_counted(tmp_path: Path, cpu: int) -> None:
     out = tmp_path / "slices.jsonl"
     with busy([cpu]) as session, recorder(out, session, "--cpus", str(cpu)) as child:
         wait_for(out)
-        old = totals(session)
+        old, stolen = totals(session), stolen_ns(cpu)
         time.sleep(4)
-        new = totals(session)
+        new, stolen = totals(session), stolen_ns(cpu) - stolen
         os.killpg(child.pid, signal.SIGTERM)  # perf, too: as the supervisor ends a session
-        assert child.wait(20) == 0
+        assert child.wait(60) == 0
     lines = lines_of(out)
     assert {line["type"] for line in lines} == {"clock", "slices", "recorded"}
     assert [line["lost_events"] for line in lines if line["type"] == "recorded"] == [0]
@@ -350,7 +356,8 @@ def test_slices_are_what_the_kernel_counted(tmp_path: Path, cpu: int) -> None:
     for kind, at in (("oncpu", 1), ("runq", 2)):
         kernel = sum(new[tid][at] - old[tid][at] for tid in old.keys() & new.keys())
         ours = sum(found[tid][kind] for tid in old.keys() & new.keys())
-        assert ours == pytest.approx(kernel, rel=0.02), kind
+        # Time that the hypervisor took is in a slice, and not in the kernel's count.
+        assert ours == pytest.approx(kernel, rel=0.02, abs=stolen), kind
     brief = {line["tid"] for line in lines if line["type"] == "slices"} - old.keys()
     assert len(brief) > 20  # threads that came while it was recorded
     waits = [value for line in lines if line.get("kind") == "runq" for value in line["values"]]
@@ -363,7 +370,7 @@ def test_slices_of_a_cpu_do_not_overlap(tmp_path: Path, cpu: int) -> None:
     out = tmp_path / "slices.jsonl"
     words = ("--cpus", str(cpu), "--seconds", "1")
     with busy([cpu]) as session, recorder(out, session, *words) as child:
-        assert child.wait(20) == 0
+        assert child.wait(60) == 0
     found = [(line, value) for line in lines_of(out) if line["type"] == "slices" for value in line["values"]]
     ran = sorted(value[:2] for line, value in found if line["kind"] == "oncpu")
     assert len(ran) > 50
@@ -377,7 +384,7 @@ def test_perf_that_dies_costs_what_comes_after(tmp_path: Path, cpu: int) -> None
     with busy([cpu]) as session, recorder(out, session, "--cpus", str(cpu)) as child:
         wait_for(out)
         os.kill(children(child.pid)[0], signal.SIGKILL)
-        _, said = child.communicate(timeout=20)
+        _, said = child.communicate(timeout=60)
     assert child.returncode == os.EX_SOFTWARE
     assert said == "the recording of slices ended early: perf ended: exit code -9\n"
     (told,) = [line for line in lines_of(out) if line["type"] == "recorded"]
@@ -392,8 +399,8 @@ def test_a_recorder_that_is_killed_leaves_no_perf(tmp_path: Path, cpu: int) -> N
         wait_for(out)
         (left,) = children(child.pid)
         child.kill()
-        child.wait(20)
-        end = time.monotonic() + 20
+        child.wait(60)
+        end = time.monotonic() + 60
         while time.monotonic() < end and left in processes.session_members(child.pid):
             time.sleep(0.1)
         assert left not in processes.session_members(child.pid)

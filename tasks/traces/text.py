@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LONGEST_LINE = 1 << 20  # a batch of a thousand requests is 20 kB
 RAW_TEXT = 2000  # characters of a rejected line that `quarantine` keeps
 LINES_A_BATCH = 1000
-BYTES_A_BATCH = 8 << 20  # a thousand of the longest lines would be 1 GB
+BYTES_A_BATCH = 1 << 20  # DuckDB keeps every JSON value of a batch in memory, once for each thing asked of it
 GZIP_MAGIC = b"\x1f\x8b"
 
 
