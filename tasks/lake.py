@@ -213,6 +213,16 @@ def write_part(con: "duckdb.DuckDBPyConnection", table: str, home: Path, campaig
         return home / "lake" / _put_load(home, campaign, table, part, {table: [draft]}).files[table][0].path
 
 
+def write_parts(
+    con: "duckdb.DuckDBPyConnection", tables: Sequence[str], home: Path, campaign: str, part: str
+) -> Load:
+    """Make several tables of the connection one load, which is named for the first. Raises LprismError."""
+    name = f"{tables[0]}.{checked_name(campaign)}.{checked_name(part)}"
+    with staging(home / "lake", name) as folder:
+        drafts = {table: [write_draft(con, table, folder, campaign, part)] for table in tables}
+        return _put_load(home, campaign, tables[0], part, drafts)
+
+
 def write_frame(home: Path, table: str, campaign: str, part: str, frame: "pd.DataFrame") -> Path:
     """Make a frame a part of the lake: columns by name, cast to the table's types, absent ones NULL.
 
@@ -241,7 +251,7 @@ def write_draft(
     """
     rows, draft = con.table(table), folder / f"{table}.parquet"
     _check_columns(table, rows)
-    rows.create_view("outgoing")
+    rows.create_view("outgoing", replace=True)
     with told(f"{table} could not be written"):
         names = {"table_name": table, "campaign": campaign, "part": part, "source": source}
         execute(con, "publish/lake_part", path=str(draft), **names)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from tasks.deepdive import calls
 from tasks.warehouse import execute
 
 if TYPE_CHECKING:
@@ -34,11 +35,10 @@ def mark(con: "duckdb.DuckDBPyConnection", trace: Trace, anchor: str | None, by:
     """
     execute(con, "deepdive/functions", paths=trace.paths, file_number=trace.number)
     told = not (anchor and by == "step") and _told(con, trace)
+    named = anchor if by == "step" else None
     if not told or by == "layer":
-        execute(con, "deepdive/work", paths=trace.paths)
-        execute(con, "deepdive/calls", paths=trace.paths, file_number=trace.number)
+        calls.count(con, trace, named)
     if not told:
-        named = anchor if by == "step" else None
         execute(con, "deepdive/anchor_candidates", file_number=trace.number, anchor=named)
         execute(con, "deepdive/anchor_steps", paths=trace.paths, file_number=trace.number)
     place = {"file_number": trace.number, "file_name": trace.name}

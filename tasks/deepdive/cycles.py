@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tasks.deepdive import usage
 from tasks.deepdive.anchors import Division, Trace, mark
-from tasks.lake import EVENTS, Held, held, write_part
+from tasks.lake import EVENTS, Held, held, write_parts
 from tasks.lake_rows import rows_of
 from tasks.lake_runs import RunName, find_run
 from tasks.settings import LprismError
@@ -51,8 +51,7 @@ def divide_run(home: Path, run: str, anchor: str | None = None, by: Division = "
     """
     with found(home, run) as (con, name, paths), told(f"run {name.run_id}"):
         warnings = divide(con, paths, anchor, by)
-        for table in FILLED:
-            write_part(con, table, home, name.campaign, name.run_id)
+        write_parts(con, FILLED, home, name.campaign, name.run_id)
         anchors = tuple(row[0] for row in execute(con, "deepdive/anchors_found").fetchall())
         counts = [len(con.table(table)) for table in FILLED[:2]]
         return Divided(name.run_id, name.run_name, counts[0], counts[1], anchors, tuple(warnings))

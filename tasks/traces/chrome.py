@@ -36,9 +36,11 @@ BYTES_A_FILE = 32 << 20  # half as much again as so many rows of a usual trace t
 LONGEST_EVENT, LONGEST_HEAD = 16 << 20, 64 << 20
 TOO_LONG = 9  # place in scan.PROBLEMS
 BASE = "baseTimeNanoseconds"
+LONGEST_END = 64 << 10
 _OBJECT = re.compile(
     rb'"(traceEvents|schemaVersion|deviceProperties|displayTimeUnit|baseTimeNanoseconds|traceName)"'
 )
+_BASE_AT_END = re.compile(rb'"baseTimeNanoseconds"\s*:\s*([0-9]{1,19})\b')
 _SEPARATOR = re.compile(r"[ \t\r\n,]*")
 _COLON = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
 
@@ -106,7 +108,7 @@ def _convert(
     with trace.opened(), ThreadPoolExecutor(workers) as pool:
         for number, chunks in enumerate(grouped(trace.events())):
             if number == 0:  # what stands after the events is not known yet
-                trace.added_ns = trace.base_ns() if base_ns is None else base_ns
+                trace.added_ns = trace.likely_base_ns() if base_ns is None else base_ns
             place = steps.Place(
                 folder / f"events-{number:06}.parquet", source.run_id, source.files[0].name, rows_in
             )
@@ -166,6 +168,20 @@ class Trace:
         if not re.fullmatch(r"[0-9]{1,18}|[1-3][0-9]{18}", str(base)):
             raise LprismError(f"{self.path}: {BASE} is no time in ns: {str(base)[:80]}")
         return int(base)
+
+    def likely_base_ns(self) -> int:
+        """The same before the events have been read: where the head lacks it, what the text's end says.
+
+        A text of an event may say it too: what holds is what `base_ns` says in the end.
+        """
+        if BASE in self.head.members or self._is_bare:
+            return self.base_ns()
+        with open_text(self.path) as file:
+            end = before = b""
+            for block in _blocks(file):
+                before, end = end, block
+        found = _BASE_AT_END.search((before + end)[-LONGEST_END:])
+        return int(found[1]) if found else 0
 
     @contextmanager
     def opened(self) -> Iterator[None]:
