@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
+from tasks.engine_spec import Engine, Scalar
 from tasks.modes import DEEPDIVE, Mode
 from tasks.settings import SpecError
-from tasks.spec import NORMAL, SHAM, CampaignSpec, Engine, Host, Scalar, masked
+from tasks.spec import NORMAL, SHAM, CampaignSpec, Host, masked
 
 # What a cell takes beside its windows, as seen on two cores.
 ENGINE_START_S = 45.0

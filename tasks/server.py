@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from tasks.engine_spec import Engine
 from tasks.engines import Adapter, adapter, engine_key, last_words
 from tasks.modes import DeepDive
 from tasks.remote import HostError, Supervisor
 from tasks.settings import LprismError
-from tasks.spec import LAB, Engine, Host, masked
+from tasks.spec import LAB, Host, masked
 
 READY_S = 240.0
 READY_POLL_S = 0.5
@@ -53,6 +54,8 @@ def start(
 
     Raises ServerError with its last log lines when it dies or is not ready within READY_S.
     """
+    if engine.attach or engine.container:
+        raise ServerError(f"{host.name}: {engine}: attached servers and containers are not there yet")
     speaks = adapter(engine.kind)
     version = str(
         supervisor.ask("output", argv=speaks.version_command(python), cpus=our_cpus(host, facts))

@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks import server as servers
 from tasks.addresses import reachable
+from tasks.engine_spec import Engine
 from tasks.fault import Fault
 from tasks.modes import DEEPDIVE, DeepDive
 from tasks.plan import ENGINE_START_S, Cell
@@ -20,7 +21,7 @@ from tasks.remote import HostError, Supervisor, supervise
 from tasks.run import Run, RunFailed, execute
 from tasks.server import Server
 from tasks.settings import LprismError, cache_path
-from tasks.spec import LAB, CampaignSpec, Engine, Host, masked
+from tasks.spec import LAB, CampaignSpec, Host, masked
 
 TINY = "tiny"
 RECORD = "campaign.json"

@@ -9,15 +9,14 @@ import importlib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SecretStr,
     ValidationError,
     WithJsonSchema,
     field_validator,
@@ -25,38 +24,38 @@ from pydantic import (
     model_validator,
 )
 
+from tasks.engine_spec import (
+    ROOT,
+    Container,
+    Engine,
+    FlagValue,
+    Port,
+    ProbePoint,
+    Scalar,
+    Text,
+    known_name,
+    module_names,
+)
 from tasks.host import strengths
 from tasks.modes import DEEPDIVE, WRITTEN_MODE, DeepDive, Mode, Profiler
 from tasks.settings import SpecError
-from tasks.spec_errors import in_words, unknown
+from tasks.spec_errors import in_words
 from tasks.yaml_file import read_mapping
 
-ROOT = Path(__file__).resolve().parent.parent
 LAB = "lab"
 NORMAL = "normal"
 SHAM = "sham"
 
-# Planned and not built yet: they get an answer of their own, so that nobody looks for a typing error.
-NOT_YET_ENGINES = ("xdit",)
-NOT_YET_KEYS = ("container", "attach")
 # The last word of a name: `api-key`, `HF_TOKEN`, but not `max-num-batched-tokens` or `tokenizer`.
 SECRET = re.compile(r"(?:^|[-_.])(?:keys?|token|secrets?|passwords?)$", re.IGNORECASE)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 # Never a leading dash: the word ends up on command lines.
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,254}$")]
-Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=4096)]
-# It ends up on a command line too; paths and hub names have more letters than a word.
-Model = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-][^\x00-\x1f\x7f]*$", max_length=4096)]
-Flag = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*([-.][a-z0-9]+)*$")]
-Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Milliseconds = Annotated[float, Field(gt=0, le=3_600_000)]
 Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
-Port = Annotated[int, Field(ge=1, le=65_535)]
 Cpus = Annotated[list[Annotated[int, Field(ge=0, le=65_535)]], Field(min_length=1)]
-Scalar: TypeAlias = bool | int | float | str
-FlagValue: TypeAlias = Scalar | list[Scalar] | dict[str, Scalar | dict[str, Scalar]] | None
 T = TypeVar("T")
 
 
@@ -97,41 +96,6 @@ class Host(_Part):
         return self
 
 
-class Engine(_Part):
-    """An inference server and how it is started; without `python` it is the one that lprism installed."""
-
-    kind: str
-    model: Model
-    args: dict[Flag, FlagValue] = {}
-    python: Text | None = None
-    port: Port | None = None
-    env: dict[Variable, SecretStr] = {}  # a token may stand there: never written out
-
-    @field_validator("kind")
-    @classmethod
-    def _known(cls, kind: str) -> str:
-        return _known_name("engine", kind, known_engines(), NOT_YET_ENGINES)
-
-    @field_validator("env")
-    @classmethod
-    def _values(cls, env: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for name, value in env.items():
-            text = value.get_secret_value()
-            if "\0" in text:
-                raise ValueError(f"the value of {name} has a NUL character")
-            if text and not text.strip("*"):
-                raise ValueError(f"the value of {name} was masked when this was written down: give it again")
-        return env
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.model}"
-
-    @property
-    def given_env(self) -> dict[str, str]:
-        """`env` with its values; never to be written down."""
-        return {name: value.get_secret_value() for name, value in self.env.items()}
-
-
 class Workload(_Part):
     """The load, as a grid: every input length with every output length at every concurrency."""
 
@@ -170,7 +134,7 @@ class Scenario(_Part):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        _known_name("scenario", self.name, known_scenarios(), ())
+        known_name("scenario", self.name, known_scenarios(), ())
         if self.anomaly is None and self.strength:
             raise ValueError("the scenario 'normal' injects nothing, so it has no strength")
         if self.anomaly is not None:
@@ -239,7 +203,7 @@ class Limits(_Part):
     @field_validator("busy_host")
     @classmethod
     def _known(cls, busy_host: str) -> str:
-        return _known_name("busy_host", busy_host, ["refuse", "wait"], ())
+        return known_name("busy_host", busy_host, ["refuse", "wait"], ())
 
 
 class CampaignSpec(_Part):
@@ -271,7 +235,23 @@ class CampaignSpec(_Part):
     @model_validator(mode="after")
     def _in_the_grid(self) -> Self:
         for name in self.deepdive.workloads if self.deepdive else []:
-            _known_name("workload", name, self.workload.names, ())
+            known_name("workload", name, self.workload.names, ())
+        return self
+
+    @model_validator(mode="after")
+    def _attached(self) -> Self:
+        """A server of somebody else's is disturbed only in so many words, and is captured from outside."""
+        fault = next((scenario.name for scenario in self.scenarios if scenario.anomaly), None)
+        for engine in self.engines:
+            if engine.attach and fault and not engine.allow_faults:
+                raise ValueError(
+                    f"scenario {fault!r} is a fault, and {engine} is somebody else's server: write "
+                    "`allow_faults: true` beside `attach` if it may be disturbed"
+                )
+            if engine.attach and self.deepdive and not self.deepdive.profiler:
+                raise ValueError(
+                    f"{engine} is somebody else's server: only an installed `profiler` captures it"
+                )
         return self
 
     @property
@@ -320,14 +300,13 @@ def parse_spec(content: object, source: str = "campaign spec") -> CampaignSpec:
     try:
         return CampaignSpec.model_validate(content)
     except ValidationError as error:
-        raise SpecError(f"{source}: {in_words(error, _valid_keys(), NOT_YET_KEYS)}") from error
+        raise SpecError(f"{source}: {in_words(error, _valid_keys(), ())}") from error
 
 
 def _valid_keys() -> dict[str, list[str]]:
     sections: dict[str, type[BaseModel]] = {
         "": CampaignSpec,
         "hosts": Host,
-        "engines": Engine,
         "workload": Workload,
         "scenarios": Scenario,
         "windows": Windows,
@@ -335,7 +314,9 @@ def _valid_keys() -> dict[str, list[str]]:
         "limits": Limits,
     }
     deep = [DEEPDIVE, *DeepDive.model_fields, *Profiler.model_fields]
-    return {**{section: list(model.model_fields) for section, model in sections.items()}, "modes": deep}
+    serving = [*Engine.model_fields, *Container.model_fields, *ProbePoint.model_fields]
+    plain = {section: list(model.model_fields) for section, model in sections.items()}
+    return {**plain, "modes": deep, "engines": serving}
 
 
 def masked(args: Mapping[str, FlagValue]) -> dict[str, FlagValue]:
@@ -349,26 +330,9 @@ def _masked(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever YAML holds
     return {inner: _masked(inner, it) for inner, it in value.items()} if isinstance(value, dict) else value
 
 
-def known_engines() -> list[str]:
-    """Engine kinds that a campaign can start: the modules of tasks/engines."""
-    return [name for name in _module_names(ROOT / "tasks" / "engines") if name not in NOT_YET_ENGINES]
-
-
 def known_scenarios() -> list[str]:
     """`normal`, and the modules of injectors: `sham` and the anomalies."""
-    return [NORMAL, *_module_names(ROOT / "injectors")]
-
-
-def _module_names(folder: Path) -> list[str]:
-    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
-
-
-def _known_name(what: str, name: str, known: Sequence[str], not_yet: Iterable[str]) -> str:
-    if name in known:
-        return name
-    if name in not_yet:
-        raise ValueError(f"{what} {name!r} is not there yet: this version has {', '.join(known)}")
-    raise ValueError(unknown(what, name, known))
+    return [NORMAL, *module_names(ROOT / "injectors")]
 
 
 def _each_once(values: list[T]) -> list[T]:

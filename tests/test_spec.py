@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks import spec as specs
+from tasks.host.probe.latencyprism_probe.calls import Call
 from tasks.settings import SpecError
 from tasks.spec import CampaignSpec, load_spec, parse_spec
 
@@ -176,19 +177,92 @@ def test_a_misspelt_word_is_named_with_the_nearest_valid_one(path: str, value: o
     assert said in message
 
 
+def test_an_engine_that_campaigns_do_not_run_is_refused_in_so_many_words() -> None:
+    """The traces of xDiT are read and its command lines known; a campaign has no load for it."""
+    assert "engine 'xdit' is not run by campaigns yet" in refusal(changed("engines.0.kind", "xdit"))
+
+
+URL = "http://127.0.0.1:8000"
+ATTACHED: dict[str, Any] = {"kind": "vllm", "model": "m", "attach": URL, "log": "/var/log/vllm.log"}
+
+
+def test_a_server_may_be_somebody_elses_or_in_a_container() -> None:
+    """Each way of writing it is taken, from a file and from Prefect's form, and written back as it was."""
+    engines: list[dict[str, Any]] = [
+        {**ATTACHED, "python": "/opt/v/bin/python", "allow_faults": True},
+        {"kind": "vllm", "model": "m", "container": "serving", "client_python": "/opt/new/bin/python"},
+        {"kind": "sglang", "model": "m", "container": {"image": "sglang:v0.5.5", "options": ["--ipc=host"]}},
+        {"kind": "vllm", "model": "m", "probe_points": [{"point": "a.b:C.f", "attributes": ["args.1.x"]}]},
+    ]
+    spec = parse_spec({**SMALL, "engines": engines})
+    form = jsonschema.Draft202012Validator(CampaignSpec.model_json_schema())
+    assert list(form.iter_errors({**SMALL, "engines": engines})) == []
+    dumped = spec.model_dump(mode="json")
+    unset: dict[str, Any] = {"args": {}, "python": None, "port": None, "env": {}}
+    assert dumped["engines"] == [{**unset, **engine} for engine in engines]
+    assert parse_spec(dumped) == spec
+
+
+def test_a_point_that_the_spec_takes_is_one_for_the_probe() -> None:
+    """What is wrong with a point is said before anything runs."""
+    points = ["a:f", "a.b_1:C.f", "a..b:f", "a:f()", "a", "1a:f", "a:f.", "a b:f"]
+    attributes = ["args.0", "args.1.x.0", "kwargs.n", "result", "result.x", "args", "self.x", "result..x"]
+    taken = []
+    for entry in [(one, "result") for one in points] + [("a:f", one) for one in attributes]:
+        written = {"point": entry[0], "attributes": [entry[1]]}
+        try:
+            parse_spec(changed("engines.0.probe_points", [written]))
+        except SpecError as error:
+            assert "engines[0].probe_points[0]" in str(error)  # noqa: PT017  the others are taken
+        else:
+            Call(object(), **written)  # type: ignore[arg-type]  # it records nothing here
+            taken.append(entry)
+    assert taken[:2] == [("a:f", "result"), ("a.b_1:C.f", "result")]
+    assert [attribute for _, attribute in taken[2:]] == attributes[:5]
+
+
 @pytest.mark.parametrize(
-    ("path", "value", "said"),
+    ("engine", "said"),
     [
-        ("engines.0.kind", "xdit", "engine 'xdit' is not there yet"),
-        ("engines.0.attach", "http://h:8000", "the key 'attach' is not there yet"),
-        ("engines.0.container", "serving", "the key 'container' is not there yet"),
+        ({"args": {"a": 1}}, f"the server at {URL} is somebody else's: leave out args"),
+        ({"port": 1}, "leave out port"),
+        ({"container": "c"}, "leave out container"),
+        ({"probe_points": [{"point": "a:f"}]}, "leave out probe_points"),
+        ({"kind": "sglang"}, "`log` is vLLM's"),
+        ({"attach": None}, "`log` is for a server that is attached"),
+        ({"attach": "http://u:p@h"}, "engines[0].attach"),
+        ({"attach": "http://h/x"}, "engines[0].attach"),
+        ({"attach": "ftp://h"}, "engines[0].attach"),
+        ({}, f"is a fault, and vllm {URL} is somebody else's server: write `allow_faults: true`"),
     ],
 )
-def test_what_is_planned_and_not_built_is_refused_in_so_many_words(
-    path: str, value: object, said: str
-) -> None:
-    """A part of the design that is missing is never silently ignored."""
-    assert said in refusal(changed(path, value))
+def test_a_server_of_somebody_else_is_not_ours_to_change(engine: dict[str, Any], said: str) -> None:
+    """What would start, move or disturb it is refused, a fault unless it is allowed in so many words."""
+    assert said in refusal({**SMALL, "engines": [{**ATTACHED, **engine}]})
+
+
+def test_a_server_of_somebody_else_is_not_profiled() -> None:
+    """Its own profiler is not started; an installed one may record it."""
+    spec = {**SMALL, "scenarios": ["normal"], "engines": [ATTACHED], "modes": ["deepdive"]}
+    assert "only an installed `profiler` captures it" in refusal(spec)
+    assert parse_spec({**spec, "modes": [{"deepdive": {"profiler": {"command": ["p"]}}}]}).deepdive
+
+
+@pytest.mark.parametrize(
+    ("container", "said"),
+    [
+        ({}, "a container is the name of one that runs, or {image: ..., options: [...]}"),
+        ({"name": "a", "image": "b"}, "a container is the name of one that runs"),
+        ({"name": "a", "options": ["--x"]}, "`options` are of a container that is made from an image"),
+        ({"imag": "b"}, "unknown key 'imag', did you mean 'image'?"),
+        ({"image": "-v"}, "image"),
+        ({"image": "b", "options": ["rm"]}, "options[0]"),
+        ("-c", "name"),
+    ],
+)
+def test_a_container_is_one_thing_or_the_other(container: object, said: str) -> None:
+    """What cannot be meant is named, and no word of it becomes an option of docker."""
+    assert said in refusal(changed("engines.0.container", container))
 
 
 @pytest.mark.parametrize(
