@@ -15,12 +15,13 @@ _RUN_ID = re.compile(r"r[0-9a-f]{10}")
 
 @dataclass(frozen=True)
 class RunName:
-    """A run: its id, its name for people, its campaign, its load in the lake."""
+    """A run: its id, its name for people, its campaign, its load, and what else the lake has of that."""
 
     run_id: str
     run_name: str
     campaign: str
     load: Load
+    holding: Held
 
 
 def campaign_of(home: Path, run: str) -> str:
@@ -38,11 +39,12 @@ def find_run(home: Path, run: str) -> RunName:
         LprismError: there is none, several have the name, or its files are not all there.
     """
     campaign = campaign_of(home, run)
-    run_id, name = only_one(run, _runs_named(home, held(home, campaign), run))
+    holding = held(home, campaign)
+    run_id, name = only_one(run, _runs_named(home, holding, run))
     load = load_of(home, campaign, run_id)
     if load is None:
         raise LprismError(f"run {run_id} lacks a file in {home / 'lake'}: ingest it again")
-    return RunName(run_id, name, campaign, load)
+    return RunName(run_id, name, campaign, load, holding)
 
 
 def _runs_named(home: Path, holding: Held, run: str) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tasks.deepdive import usage
 from tasks.deepdive.anchors import Division, Trace, mark
-from tasks.lake import EVENTS, Held, held, write_parts
+from tasks.lake import EVENTS, held, write_parts
 from tasks.lake_rows import rows_of
 from tasks.lake_runs import RunName, find_run
 from tasks.settings import LprismError
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import duckdb
 
+Row = dict[str, object]
+
 MEMORY = "2GB"
 FILLED = ("cycles", "function_usage", "anchor_candidates", "communicator_peers")
 BESIDE = ("runs", "files", "captures", "devices", "counters", "scheduler_slices", "batches")
@@ -31,7 +33,7 @@ BESIDE = ("runs", "files", "captures", "devices", "counters", "scheduler_slices"
 
 @dataclass(frozen=True)
 class Divided:
-    """What became of a run: rows of `cycles` and `function_usage`, its anchors, and what is doubtful."""
+    """What became of a run: its anchors, its cycles and usage in short, what is doubtful."""
 
     run_id: str
     run_name: str
@@ -39,6 +41,9 @@ class Divided:
     usage_rows: int
     anchors: tuple[str, ...]
     warnings: tuple[str, ...]
+    candidates: tuple[Row, ...]
+    modes: tuple[Row, ...]
+    functions: tuple[Row, ...]
 
 
 def divide_run(home: Path, run: str, anchor: str | None = None, by: Division = "step") -> Divided:
@@ -52,9 +57,30 @@ def divide_run(home: Path, run: str, anchor: str | None = None, by: Division = "
     with found(home, run) as (con, name, paths), told(f"run {name.run_id}"):
         warnings = divide(con, paths, anchor, by)
         write_parts(con, FILLED, home, name.campaign, name.run_id)
-        anchors = tuple(row[0] for row in execute(con, "deepdive/anchors_found").fetchall())
-        counts = [len(con.table(table)) for table in FILLED[:2]]
-        return Divided(name.run_id, name.run_name, counts[0], counts[1], anchors, tuple(warnings))
+        return Divided(
+            run_id=name.run_id,
+            run_name=name.run_name,
+            cycles=len(con.table("cycles")),
+            usage_rows=len(con.table("function_usage")),
+            anchors=tuple(row[0] for row in execute(con, "deepdive/anchors_found").fetchall()),
+            warnings=tuple(warnings),
+            candidates=_rows(con, "best_candidates"),
+            modes=_rows(con, "modes"),
+            functions=_rows(con, "top_functions"),
+        )
+
+
+def is_divided(home: Path, run: str) -> bool:
+    """Whether the run has cycles in the lake. Raises LprismError when there is no such run."""
+    name = find_run(home, run)
+    loads = held(home, name.campaign).loads
+    return any((load.table, load.part) == ("cycles", name.run_id) for load in loads)
+
+
+def _rows(con: "duckdb.DuckDBPyConnection", name: str) -> tuple[Row, ...]:
+    found = execute(con, f"deepdive/{name}")
+    columns = [column for column, *_ in found.description or ()]
+    return tuple(dict(zip(columns, row, strict=True)) for row in found.fetchall())
 
 
 @contextmanager
@@ -66,11 +92,9 @@ def found(home: Path, run: str) -> "Iterator[tuple[duckdb.DuckDBPyConnection, Ru
         staging(home / "lake", f"cycles.{name.run_id}") as folder,
         memory_connection(folder / "spill", MEMORY) as con,
     ):
-        for table in ("batches", *FILLED):
-            create_table(con, table)
-        holding = held(home, name.campaign)
+        create_table(con, "batches")
         for table in BESIDE:
-            _show(con, home, holding, table, name.run_id)
+            show(con, home, name, table)
         yield con, name, paths
 
 
@@ -78,8 +102,10 @@ def divide(
     con: "duckdb.DuckDBPyConnection", paths: list[str], anchor: str | None = None, by: Division = "step"
 ) -> list[str]:
     """Fill the tables FILLED of `con` from the events at `paths`; returns what is doubtful, in words."""
+    for table in FILLED:
+        create_table(con, table)
     execute(con, "deepdive/state")
-    traces = _traces(con, paths) if paths else []
+    traces = traces_of(con, paths) if paths else []
     warnings = [] if traces else ["the run has no trace: nothing to divide"]
     marked = [trace for trace in traces if mark(con, trace, anchor, by)]
     if traces and anchor and not marked:
@@ -96,20 +122,21 @@ def divide(
     return warnings + [doubt for (doubt,) in execute(con, "deepdive/doubts").fetchall()]
 
 
-def _show(con: "duckdb.DuckDBPyConnection", home: Path, holding: Held, table: str, run_id: str) -> None:
-    """What the run has in a table, under its name; its batches are `recorded`: `batches` are a trace's."""
+def show(con: "duckdb.DuckDBPyConnection", home: Path, run: RunName, table: str) -> None:
+    """Show what the run has in a table; its batches are `recorded`: `batches` are those of one trace."""
     import duckdb
 
-    rows = rows_of(con, home, table, [holding])
-    if rows is None and table != "batches":
+    if (rows := rows_of(con, home, table, [run.holding])) is None:
+        rows = con.table("batches").limit(0) if table == "batches" else None
+    if rows is None:
         create_table(con, table)
         return
-    own = duckdb.ColumnExpression("run_id") == duckdb.ConstantExpression(run_id)
-    shown = con.table(table).limit(0) if rows is None else rows.filter(own)
-    shown.create_view("recorded" if table == "batches" else table)
+    own = duckdb.ColumnExpression("run_id") == duckdb.ConstantExpression(run.run_id)
+    rows.filter(own).create_view("recorded" if table == "batches" else table)
 
 
-def _traces(con: "duckdb.DuckDBPyConnection", paths: list[str]) -> list[Trace]:
+def traces_of(con: "duckdb.DuckDBPyConnection", paths: list[str]) -> list[Trace]:
+    """The traces whose events are in these files."""
     rows = execute(con, "deepdive/trace_files", paths=paths).fetchall()
     return [
         Trace(number, name, [as_glob(path) for path in files], starts, ends)
