@@ -10,48 +10,44 @@ import io
 import json
 import os
 import shlex
-import tarfile
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import distribution
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import fabric
 import paramiko
 
+from tasks import transfer
 from tasks.settings import LprismError
+from tasks.shipping import BOOTSTRAP, UNPACK, shipped
 
 CONNECT_S = 10.0
 COMMAND_S = 60.0
 HEARTBEAT_EVERY_S = 2.0
 KEEPALIVE_S = 5
-MAX_FILE_BYTES = 4 << 30
-BOOTSTRAP = """
-import json, os, platform, sys
-if sys.version_info < (3, 9): sys.exit("the host needs python 3.9 or newer, not " + sys.version.split()[0])
-base = os.path.join(os.path.expanduser("~"), ".latencyprism")
-node = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in platform.node())
-sessions = os.path.join(base, "sessions", node)  # a home on NFS is that of many hosts
-os.makedirs(sessions, mode=0o700, exist_ok=True)
-shipped = os.path.isdir(os.path.join(base, sys.argv[1]))
-print(json.dumps({"base": base, "sessions": sessions, "shipped": shipped}))
-"""
-UNPACK = """
-import os, shutil, sys, tarfile
-base, sha, archive = sys.argv[1:]
-with tarfile.open(archive) as tar: tar.extractall(archive + ".draft")
-try: os.rename(archive + ".draft", os.path.join(base, sha))
-except OSError: shutil.rmtree(archive + ".draft")
-os.remove(archive)
-"""
 
 
 class HostError(LprismError):
     """A host cannot be reached, or refuses what was asked of it."""
+
+
+class LinkError(HostError):
+    """The host does not answer, or the link to it is gone: another try may do better."""
+
+
+class HostBusy(HostError):
+    """Another campaign has the host; `holder` is what its lease says (tasks/host/lease.py)."""
+
+    def __init__(self, text: str, holder: dict[str, Any]) -> None:
+        super().__init__(text)
+        self.holder = holder
+
+
+class HostDirty(HostError):
+    """An undo is not proved there: nothing runs before `lprism restore`."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +67,36 @@ class Address:
 class Supervisor:
     """One supervisor on one host: requests in, answers out, with a heartbeat beside them."""
 
-    name: str
+    address: Address
     connection: fabric.Connection
     channel: paramiko.Channel
-    python: str
     code: str
     folder: str
+    stopped: threading.Event = field(default_factory=threading.Event)
+    doing: dict[str, Any] | None = None  # told with every heartbeat, for whoever looks at the lease
     _sending: threading.Lock = field(default_factory=threading.Lock)
     _closed: threading.Event = field(default_factory=threading.Event)
     _buffer: bytes = b""
     _last_id: int = 0
 
+    @property
+    def name(self) -> str:
+        """What the host is called."""
+        return self.address.name
+
+    @property
+    def python(self) -> str:
+        """The interpreter that our own programs run in there."""
+        return self.address.python
+
     def ask(self, do: str, *, timeout_s: float = 30.0, **arguments: Any) -> Any:  # noqa: ANN401  JSON
         """Send one request of `tasks.host.supervisor.Session` and wait for its answer.
 
-        Raises HostError when the host refuses, is silent for timeout_s, or the link is gone.
+        Raises HostError when the host refuses, LinkError when it is silent for timeout_s or the link is gone,
+        and KeyboardInterrupt once `stopped` is set: another thread was interrupted.
         """
+        if self.stopped.is_set() and do != "close":
+            raise KeyboardInterrupt
         self._last_id += 1
         self._send({"id": self._last_id, "do": do, "with": arguments})
         return self.answer(do, self._last_id, timeout_s)
@@ -96,34 +106,34 @@ class Supervisor:
             with self._sending:
                 self.channel.sendall(json.dumps(request).encode() + b"\n")
         except (OSError, paramiko.SSHException) as error:
-            raise HostError(f"{self.name}: the link to the supervisor is gone ({error})") from error
+            raise LinkError(f"{self.name}: the link to the supervisor is gone ({error})") from error
 
     def answer(self, do: str, number: int, timeout_s: float) -> Any:  # noqa: ANN401  JSON
         """Wait for the answer of that number; the supervisor says number 0 by itself when it is ready."""
         end = time.monotonic() + timeout_s
         while True:
-            line = self._line(do, end)
+            line = self._line(do, end, timeout_s)
             try:
                 answer = json.loads(line)
             except ValueError:
                 continue  # a login script printed something of its own first
             if isinstance(answer, dict) and answer.get("id") == number:
                 if "refused" in answer:
-                    raise HostError(f"{self.name}: {answer['refused']}")
+                    raise _refusal(f"{self.name}: {answer['refused']}", answer)
                 return answer.get("value")
 
-    def _line(self, do: str, end: float) -> bytes:
+    def _line(self, do: str, end: float, timeout_s: float) -> bytes:
         while b"\n" not in self._buffer:
             self.channel.settimeout(max(end - time.monotonic(), 0.01))
             try:
                 chunk = self.channel.recv(65536)
             except TimeoutError:
-                raise HostError(
-                    f"{self.name}: no answer to {do!r} in time; its log is in {self.folder}"
+                raise LinkError(
+                    f"{self.name}: no answer to {do!r} within {timeout_s:.0f} s; its log is in {self.folder}"
                 ) from None
             if not chunk:
                 said = self._said_on_stderr()
-                raise HostError(f"{self.name}: the supervisor ended during {do!r}{said}")
+                raise LinkError(f"{self.name}: the supervisor ended during {do!r}{said}")
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
@@ -137,7 +147,11 @@ class Supervisor:
         """Write a heartbeat line every 2 s until closed (runs in a thread)."""
         while not self._closed.wait(HEARTBEAT_EVERY_S):
             with contextlib.suppress(HostError):  # the next request reports a lost link
-                self._send({"do": "heartbeat"})
+                self.send_heartbeat()
+
+    def send_heartbeat(self) -> None:
+        """Say that we are here, and what we do. Raises LinkError."""
+        self._send({"do": "heartbeat", "doing": self.doing})
 
     def close(self) -> None:
         """End everything on the host. Raises HostError naming what could not be ended."""
@@ -149,46 +163,67 @@ class Supervisor:
         if failures:
             raise HostError(f"{self.name}: could not be cleaned: {'; '.join(failures)}")
 
-    def _get(self, remote: str, local: Path) -> None:
-        try:
-            sftp = self.connection.sftp()
-            sftp.get_channel().settimeout(COMMAND_S)
-            sftp.get(remote, str(local))
-        except (EOFError, paramiko.SSHException, TimeoutError, ConnectionError) as error:
-            raise HostError(f"{self.name}: {remote} could not be fetched: {error!r}") from error
-
     def fetch(self, remote_folder: str, local_folder: Path) -> dict[str, tuple[int, str]]:
-        """Copy a run's files by SFTP; {name: (size, sha256)}. Sizes and digests are checked."""
-        sums: dict[str, tuple[int, str]] = {
-            name: (int(size), str(digest))
-            for name, (size, digest) in self.ask(
-                "checksums", run_folder=remote_folder, timeout_s=120.0
-            ).items()
-        }
-        for name, (size, digest) in sums.items():
-            if Path(name).name != name or name in {".", ".."} or size > MAX_FILE_BYTES:
-                raise HostError(f"{self.name}: refuses to fetch {name!r} of {size} bytes")
-            self._get(f"{remote_folder}/{name}", local_folder / name)
-            _check(self.name, local_folder / name, digest)
+        """Copy a run's files by SFTP; {name: (size, sha256)}. Sizes and digests are checked.
+
+        A link that goes meanwhile is made again, and the files gone on with. Raises HostError, or OSError
+        when they cannot be stored here.
+        """
+        said = self.ask("checksums", run_folder=remote_folder, timeout_s=120.0)
+        sums = {name: (int(size), str(digest)) for name, (size, digest) in said.items()}
+        try:
+            transfer.fetch(sums, remote_folder, local_folder, _Doors(self).open)
+        except transfer.Damaged as error:
+            raise HostError(f"{self.name}: {error}") from error
+        except ConnectionError as error:
+            raise LinkError(f"{self.name}: {remote_folder} could not be fetched: {error}") from error
         return sums
 
 
-def _check(host: str, path: Path, digest: str) -> None:
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-            raise HostError(
-                f"{host}: {path.name} arrived damaged: its sha256 is not the one taken on the host"
-            )
+@dataclass
+class _Doors:
+    """SFTP clients of a host: the first on the connection that is there, each other on a new one."""
+
+    supervisor: Supervisor
+    first: bool = True
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[paramiko.SFTPClient]:
+        """A client; raises ConnectionError when its link cannot be made, or goes."""
+        first, self.first = self.first, False
+        address = self.supervisor.address
+        there = contextlib.nullcontext(self.supervisor.connection) if first else _connected(address)
+        try:
+            with there as connection, contextlib.closing(connection.client.open_sftp()) as sftp:
+                sftp.get_channel().settimeout(COMMAND_S)
+                yield sftp
+        except (EOFError, paramiko.SSHException, TimeoutError, LinkError) as error:
+            raise ConnectionError(str(error) or repr(error)) from error
+
+
+def _refusal(text: str, answer: dict[str, Any]) -> HostError:
+    if "holder" in answer:
+        return HostBusy(text, answer["holder"])
+    return HostDirty(text) if "dirty" in answer else HostError(text)
 
 
 @contextlib.contextmanager
-def supervise(address: Address, session: str) -> Iterator[Supervisor]:
-    """Connect, ship what runs there, start the supervisor; on leaving, everything on the host is ended."""
+def supervise(
+    address: Address, session: str, owner: str = "", stopped: threading.Event | None = None
+) -> Iterator[Supervisor]:
+    """Connect, ship what runs there, start the supervisor; on leaving, everything on the host is ended.
+
+    `owner` is who asks, for others to read; once `stopped` is set, nothing but the end is asked of the host.
+
+    Raises:
+        LinkError: it cannot be reached, or the link goes. HostBusy, HostDirty: nothing may run there now.
+        HostError: it refuses us, or what was asked of it.
+    """
     with _connected(address) as connection:
         code, sessions = _ship(connection, address)
         folder = f"{sessions}/{session}"
-        channel = _start(connection, address, code, folder)
-        supervisor = Supervisor(address.name, connection, channel, address.python, code, folder)
+        channel = _start(connection, address, code, [folder, owner])
+        supervisor = Supervisor(address, connection, channel, code, folder, stopped or threading.Event())
         supervisor.answer("start", 0, CONNECT_S)
         threading.Thread(target=supervisor.beat, daemon=True, name=f"heartbeat-{address.name}").start()
         try:
@@ -213,7 +248,7 @@ def _connected(address: Address) -> Iterator[fabric.Connection]:
         _open(connection, address)
         yield connection
     except paramiko.SSHException as error:
-        raise HostError(f"{address.name}: {error}") from error
+        raise LinkError(f"{address.name}: {error}") from error
     finally:
         connection.close()
 
@@ -239,9 +274,9 @@ def _open(connection: fabric.Connection, address: Address) -> None:
         raise HostError(f"{address.name}: login refused ({error}): check user and identity_file") from error
     except paramiko.SSHException as error:
         hint = ": connect once with ssh and check the key" if "known_hosts" in str(error) else ""
-        raise HostError(f"{address.name}: {error}{hint}") from error
+        raise (HostError if hint else LinkError)(f"{address.name}: {error}{hint}") from error
     except (OSError, EOFError) as error:
-        raise HostError(f"{address.name}: {address.address} cannot be reached ({error})") from error
+        raise LinkError(f"{address.name}: {address.address} cannot be reached ({error})") from error
 
 
 def _login(address: Address) -> dict[str, Any]:
@@ -257,14 +292,25 @@ def restore(address: Address) -> dict[str, list[str]]:
 
     Raises HostError when it cannot be reached, or a campaign has it now.
     """
-    with _connected(address) as connection:
-        code, sessions = _ship(connection, address)
-        there = ["sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", code]
-        answer = run(connection, address, [*there, address.python, "-m", "tasks.host.undo", sessions])
-        said: dict[str, Any] = json.loads(answer.splitlines()[-1])
+    said: dict[str, Any] = _said(address, "tasks.host.undo")
     if "refused" in said:
         raise HostError(f"{address.name}: {said['refused']}")
     return said
+
+
+def look(address: Address) -> dict[str, Any] | None:
+    """Who has a host now and what they do there, by its lease; None when nobody has. Raises HostError."""
+    found: dict[str, Any] | None = _said(address, "tasks.host.lease")
+    return found
+
+
+def _said(address: Address, module: str) -> Any:  # noqa: ANN401  JSON
+    """What a module of ours says on the host about its sessions."""
+    with _connected(address) as connection:
+        code, sessions = _ship(connection, address)
+        there = ["sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", code]
+        answer = run(connection, address, [*there, address.python, "-m", module, sessions])
+        return json.loads(answer.splitlines()[-1])
 
 
 def _ship(connection: fabric.Connection, address: Address) -> tuple[str, str]:
@@ -284,28 +330,6 @@ def _ship(connection: fabric.Connection, address: Address) -> tuple[str, str]:
     return f"{base}/{sha}", str(said["sessions"])
 
 
-def shipped() -> bytes:
-    """The tar of everything that runs on a host: the same bytes for the same sources."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for package, inside in (("tasks", ("__init__.py", "host")), ("injectors", ("",))):
-            root = Path(str(files(package)))
-            for start in inside:
-                _add(tar, package, root, root / start)
-        nvml = Path(str(distribution("nvidia-ml-py").locate_file("pynvml.py")))  # for hosts that have none
-        _add(tar, "vendor", nvml.parent, nvml)
-    return out.getvalue()
-
-
-def _add(tar: tarfile.TarFile, package: str, root: Path, start: Path) -> None:
-    paths = [start] if start.is_file() else sorted(path for path in start.rglob("*") if path.is_file())
-    for path in paths:
-        if "__pycache__" not in path.parts:
-            entry = tarfile.TarInfo(f"{package}/{path.relative_to(root)}")
-            entry.size, entry.mode = path.stat().st_size, 0o644
-            tar.addfile(entry, io.BytesIO(path.read_bytes()))
-
-
 def run(connection: fabric.Connection, address: Address, argv: list[str]) -> str:
     """Run a short command to its end; returns its output. Raises HostError with what it said."""
     command = shlex.join(argv)
@@ -313,17 +337,17 @@ def run(connection: fabric.Connection, address: Address, argv: list[str]) -> str
         ended = connection.run(command, hide=True, warn=True, in_stream=False, timeout=COMMAND_S)
     except Exception as error:
         if isinstance(error, OSError | EOFError | paramiko.SSHException):
-            raise
-        raise HostError(f"{address.name}: {argv[0]} did not end within {COMMAND_S:.0f} s") from error
+            raise LinkError(f"{address.name}: {error or repr(error)}") from error
+        raise LinkError(f"{address.name}: {argv[0]} did not end within {COMMAND_S:.0f} s") from error
     if ended.exited != 0:
         said = (ended.stderr or ended.stdout).strip()[-300:]
         raise HostError(f"{address.name}: {argv[0]} exited with {ended.exited}: {said}")
     return str(ended.stdout)
 
 
-def _start(connection: fabric.Connection, address: Address, code: str, folder: str) -> paramiko.Channel:
+def _start(connection: fabric.Connection, address: Address, code: str, words: list[str]) -> paramiko.Channel:
     transport = connection.transport
     channel: paramiko.Channel = transport.open_session(timeout=CONNECT_S)
-    argv = shlex.join([address.python, "-m", "tasks.host.supervisor", folder])
+    argv = shlex.join([address.python, "-m", "tasks.host.supervisor", *words])
     channel.exec_command(f"cd {shlex.quote(code)} && exec {argv}")
     return channel

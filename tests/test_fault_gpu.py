@@ -28,7 +28,7 @@ from injectors import (
     gpu_swap,
 )
 from tasks.host import fault, gpu, processes, site, state, strengths
-from tasks.remote import shipped
+from tasks.shipping import shipped
 from tests.fake_nvml.pynvml import driver_state
 from tests.gpu_cases import FAULTS, PROGRAM_FAULTS, SEEN, Host, a_site, engine_python, interpreter
 from tests.tree import ROOT

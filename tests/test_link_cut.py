@@ -59,7 +59,7 @@ def test_the_link_cut_under_a_fault_the_host_is_clean_within_30_s(network: Netwo
         assert (folder / fault.STATE).exists()
         network.cut()
         end = time.monotonic() + CLEAN_WITHIN_S
-        with pytest.raises(HostError, match=r"^far: no answer to 'fault_ended' in time"):
+        with pytest.raises(HostError, match=r"^far: no answer to 'fault_ended' within \d+ s"):
             host.ask("fault_ended", timeout_s=2)
         while (left := remains(network, folder, qdiscs)) and time.monotonic() < end:
             time.sleep(0.2)
@@ -77,11 +77,11 @@ def test_what_is_asked_over_a_dead_link_ends_and_names_the_host(
     """A file, a new connection, the close: a HostError each, after as long as each may take."""
     monkeypatch.setattr(remote, "COMMAND_S", 2.0)
     monkeypatch.setattr(remote, "CONNECT_S", 2.0)
-    silent = r"^far: no answer to 'close' in time; its log is in "
+    silent = r"^far: no answer to 'close' within 30 s; its log is in "
     with pytest.raises(HostError, match=silent), supervise(network.address, "one") as host:
         network.cut()
-        with pytest.raises(HostError, match=r"^far: .*/heartbeat could not be fetched"):
-            host._get(f"{host.folder}/heartbeat", tmp_path / "heartbeat")
+        with pytest.raises(ConnectionError), remote._Doors(host).open() as sftp:
+            sftp.get(f"{host.folder}/heartbeat", str(tmp_path / "heartbeat"))
         with pytest.raises(HostError, match=rf"^far: {network.address.address} cannot be reached"):
             restore(network.address)
 

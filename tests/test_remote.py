@@ -1,5 +1,6 @@
 """Hosts over real SSH: what is shipped, asked, fetched and refused."""
 
+import hashlib
 import io
 import os
 import resource
@@ -12,10 +13,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import paramiko
 import pytest
 
+from tasks import remote, transfer
 from tasks.host import processes, state, undo
-from tasks.remote import Address, HostError, shipped, supervise
+from tasks.remote import Address, HostError, LinkError, supervise
+from tasks.shipping import shipped
 from tests.processes import pid_of
 
 SLEEPER = [
@@ -98,6 +102,49 @@ def test_files_arrive_whole_and_are_checked(sshd: Address, tmp_path: Path) -> No
         assert not Path(folder).exists()
         with pytest.raises(HostError, match="not one of our run folders"):
             host.ask("remove", run_folder=str(tmp_path))
+
+
+def test_a_link_that_goes_while_files_come_is_made_again(
+    sshd: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They arrive whole, and what had arrived is not asked for twice."""
+    monkeypatch.setattr(transfer, "CHUNK_BYTES", 1_000_000)
+    read, starts = paramiko.SFTPFile.read, list[int]()
+    with pytest.raises(LinkError, match="the link to the supervisor is gone"), supervise(sshd, "one") as host:
+        folder = host.ask("run_folder", run_id="r0123456789")
+        content = os.urandom(20_000_000)
+        Path(folder, "events.jsonl").write_bytes(content)
+
+        def read_and_break(file: paramiko.SFTPFile, size: int | None = None) -> bytes:
+            starts.append(file.tell())
+            if len(starts) == 3:
+                host.connection.close()
+            return bytes(read(file, size))
+
+        monkeypatch.setattr(paramiko.SFTPFile, "read", read_and_break)
+        host.fetch(folder, tmp_path)
+        assert (tmp_path / "events.jsonl").read_bytes() == content
+        assert starts == sorted(starts)
+        assert len(set(starts)) == len(starts) - 1
+        (tmp_path / "events.jsonl").write_bytes(b"half of another")
+        with pytest.raises(transfer.Damaged):
+            transfer.fetch({"../x": (1, "")}, folder, tmp_path, remote._Doors(host).open)
+        transfer.fetch(
+            {"events.jsonl": (len(content), hashlib.sha256(content).hexdigest())},
+            folder, tmp_path, remote._Doors(host, first=False).open,
+        )  # fmt: skip
+        assert (tmp_path / "events.jsonl").read_bytes() == content
+        host.ask("mark")
+
+
+def test_copies_of_runs_that_are_elsewhere_are_deleted_and_no_others(sshd: Address) -> None:
+    """Those of ended sessions, by the run's id; the session's own and other runs stay."""
+    with supervise(sshd, "one") as host:
+        old = [Path(host.ask("run_folder", run_id=run_id)) for run_id in ("r1", "r2")]
+    with supervise(sshd, "two") as host:
+        mine = Path(host.ask("run_folder", run_id="r1"))
+        assert host.ask("sweep", run_ids=["r1", "..", "r9"]) == [str(old[0])]
+        assert [path.exists() for path in (*old, mine)] == [False, True, True]
 
 
 def test_the_orchestrator_killed_leaves_the_host_clean(sshd: Address) -> None:

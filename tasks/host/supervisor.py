@@ -1,6 +1,6 @@
 """The supervisor: starts, measures and ends everything a campaign runs on this host.
 
-    python3 -m tasks.host.supervisor FOLDER
+    python3 -m tasks.host.supervisor FOLDER [OWNER]
 
 Reads one JSON request a line on stdin, answers one JSON line each on stdout. The orchestrator also
 writes a heartbeat line every 2 s; 10 s without one, end of input, SIGTERM, SIGHUP or SIGINT end the
@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -27,10 +28,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Callable
 
-from tasks.host import clock, facts, fault, ports, processes, state, strengths, undo
+from tasks.host import clock, facts, fault, lease, ports, processes, state, strengths, undo
 from tasks.host.site import Site, Trouble, boot_id, write
 
 LOG_TAIL_BYTES = 65_536  # a dying vLLM reports a hundred lines after the exception that matters
+ANSWER = re.compile(rb'"POST /(?:v1/completions|v1/chat/completions|generate) HTTP/[0-9.]+" ([0-9]{3})')
+RENEW_EVERY_NS = 1_500_000_000
 BUSY_S = 8.0  # the longest a command may keep us from the next heartbeat: the watchdog waits 12 s
 
 
@@ -44,8 +47,28 @@ class Session:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.watchdog = 0
+        self.holder: dict[str, Any] = {}
+        self.renew_ns = 0
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.logs: dict[str, Path] = {}
+
+    def hold(self, owner: str) -> None:
+        """Put our name on the lease."""
+        guards = [(pid, processes.start_ticks(pid) or 0) for pid in (os.getpid(), self.watchdog)]
+        self.holder = {
+            "session": self.folder.name, "owner": owner, "guards": guards, "since_ns": time.time_ns(),
+            "doing": None,
+        }  # fmt: skip
+        lease.write(self.folder, self.holder)
+
+    def heard(self, doing: dict[str, Any] | None = None) -> None:
+        """The orchestrator was heard from: the lease is ours for longer, and what it does now is known."""
+        state.beat(self.folder)
+        if doing is not None:
+            self.holder["doing"] = doing
+        if time.time_ns() > self.renew_ns:
+            self.renew_ns = time.time_ns() + RENEW_EVERY_NS
+            lease.write(self.folder, self.holder)
 
     def facts(self) -> dict[str, Any]:
         """What this host is."""
@@ -270,7 +293,7 @@ class Session:
         sums = {}
         for path in sorted(Path(run_folder).iterdir()):
             sums[path.name] = facts.size_and_sha256(path)
-            state.beat(self.folder)  # large files take longer than the watchdog's patience
+            self.heard()  # large files take longer than the watchdog's patience
         return sums
 
     def remove(self, run_folder: str) -> None:
@@ -278,6 +301,27 @@ class Session:
         if Path(run_folder).parent != self.folder / "runs":
             raise Refused(f"{run_folder} is not one of our run folders")
         shutil.rmtree(run_folder)
+
+    def sweep(self, run_ids: list[str]) -> list[str]:
+        """Delete what ended sessions kept of these runs, which are elsewhere now; returns the folders."""
+        wanted = set(run_ids)
+        found = [path for path in self.folder.parent.glob("*/runs/*") if path.name in wanted]
+        kept = [path for path in found if path.parents[1] != self.folder and not path.is_symlink()]
+        for path in kept:
+            shutil.rmtree(path)
+        return [str(path) for path in kept]
+
+    def answers(self, name: str, since: int = 0) -> dict[str, int]:
+        """How a server answered requests for tokens since that byte of its log: {"end", "ok", "failed"}.
+
+        Both engines' front ends are uvicorn, which writes a line a request.
+        """
+        with self.logs[name].open("rb") as file:
+            file.seek(since)
+            text = file.read()
+        codes = ANSWER.findall(text)
+        ok = sum(code.startswith(b"2") for code in codes)
+        return {"end": since + len(text), "ok": ok, "failed": len(codes) - ok}
 
     def close(self) -> list[str]:
         """End everything; returns what could not be ended."""
@@ -293,6 +337,7 @@ def answer(session: Session, line: bytes) -> dict[str, Any] | None:
     """One request line to its answer; a heartbeat has none."""
     request = json.loads(line)
     if request["do"] == "heartbeat":
+        session.heard(request.get("doing"))
         return None
     reply: dict[str, Any] = {"id": request["id"]}
     try:
@@ -315,7 +360,7 @@ def serve(session: Session, watchdog: subprocess.Popen[bytes]) -> str:
             chunk = os.read(0, 65536)
             if not chunk:
                 return "end of input"
-            state.beat(session.folder)
+            session.heard()
             *lines, buffer = (buffer + chunk).split(b"\n")
             closing = [_answered_close(session, line) for line in lines]  # every line gets its answer
             if True in closing:
@@ -341,49 +386,44 @@ def _answered_close(session: Session, line: bytes) -> bool:
     return bool(json.loads(line)["do"] == "close")
 
 
-def main(folder: Path) -> int:
-    """Take the lease, start the watchdog, serve, undo."""
+def main(folder: Path, owner: str = "") -> int:
+    """Take the lease, start the watchdog, serve, undo. `owner` is who asks, for others to read."""
     signal.signal(signal.SIGINT, _end)
     signal.signal(signal.SIGHUP, _end)
     signal.signal(signal.SIGTERM, _end)
     folder.mkdir(parents=True)
-    with (folder.parent / undo.LEASE).open("a+") as lease:
-        try:
-            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lease.seek(0)
-            print(
-                json.dumps({"id": 0, "refused": f"another campaign has this host: {lease.read()[-200:]}"}),
-                flush=True,
-            )
-            return 1
+    try:
+        file, taken_from = lease.take(folder.parent)
+    except lease.Held as held:
+        return _refused({"refused": str(held), "holder": held.holder})
+    with file:
+        if taken_from:
+            undo.everything(folder.parent / taken_from)  # what it leaves makes the host dirty
         why = undo.why_dirty(folder.parent)
         if why:
-            print(
-                json.dumps(
-                    {"id": 0, "refused": f"this host is dirty: {why}; lprism restore proves it clean"}
-                ),
-                flush=True,
-            )
-            return 1
+            refusal = f"this host is dirty: {why}; lprism restore proves it clean"
+            return _refused({"refused": refusal, "dirty": why})
         (folder / "boot").write_text(boot_id())
-        lease.truncate(0)
-        lease.write(f"{folder.name}, supervisor pid {os.getpid()}, since {time.strftime('%F %T')}")
-        lease.flush()
-        status = _lead(folder, lease.fileno())
+        status = _lead(folder, file.fileno(), owner)
         if status == 0:  # the watchdog holds it too, and keeps it where something is left to undo
-            fcntl.flock(lease, fcntl.LOCK_UN)
+            fcntl.flock(file, fcntl.LOCK_UN)
         return status
 
 
-def _lead(folder: Path, lease: int) -> int:
+def _refused(why: dict[str, Any]) -> int:
+    print(json.dumps({"id": 0, **why}), flush=True)
+    return 1
+
+
+def _lead(folder: Path, lock: int, owner: str) -> int:
     session = Session(folder)
     session.record("")
     state.beat(folder)
     watch = [sys.executable, "-m", "tasks.host.watchdog", str(folder), str(os.getpid())]
     log, record = folder / "watchdog.log", folder / "watchdog.session"
-    watchdog = processes.start(watch, log, record, cwd=Path.cwd(), keep=(lease,))
+    watchdog = processes.start(watch, log, record, cwd=Path.cwd(), keep=(lock,))
     session.watchdog = watchdog.pid
+    session.hold(owner)
     print(json.dumps({"id": 0, "value": "ready"}), flush=True)
     why = "interrupted"
     try:
@@ -405,4 +445,4 @@ def _end(number: int, _frame: Any) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1])))
+    raise SystemExit(main(Path(sys.argv[1]), *sys.argv[2:3]))

@@ -9,16 +9,14 @@ is proved. It prints {"found": [...], "left": [...]} as JSON. Standard library o
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from tasks.host import fault, processes, site, state
+from tasks.host import fault, lease, processes, site, state
 
 ORDER = ("load", "sampler", "engine")
-LEASE = "lease"
 
 
 def the_fault(folder: Path) -> str | None:
@@ -99,13 +97,12 @@ def restore(sessions: Path) -> dict[str, Any]:
 def main(sessions: Path) -> int:
     """Take the lease, restore, say what was found and what is left."""
     sessions.mkdir(parents=True, exist_ok=True)
-    with (sessions / LEASE).open("a+") as lease:
-        try:
-            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lease.seek(0)
-            print(json.dumps({"refused": f"another campaign has this host: {lease.read()[-200:]}"}))
-            return 0
+    try:
+        file, _ = lease.take(sessions)
+    except lease.Held as held:
+        print(json.dumps({"refused": str(held)}))
+        return 0
+    with file:
         print(json.dumps(restore(sessions)))
     return 0
 
