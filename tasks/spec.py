@@ -148,7 +148,7 @@ class Scenario(_Part):
     @property
     def name(self) -> str:
         """The word on the scenario axis."""
-        return self.anomaly or NORMAL
+        return NORMAL if self.anomaly is None else self.anomaly
 
     @model_serializer
     def _as_written(self) -> str | dict[str, object]:

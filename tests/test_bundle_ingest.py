@@ -268,7 +268,7 @@ GARBAGE = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(GARBAGE, max_size=6))
 def test_every_line_is_accounted_for(tmp_path: Path, garbage: list[bytes]) -> None:
     """Whatever bytes a recorder left: rows in = kept + quarantined, and good lines before them survive."""

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasks import spec as specs
@@ -394,6 +394,7 @@ JSON = st.recursive(
 )
 
 
+@example("scenarios", [""])
 @given(st.sampled_from([*SMALL, "modes", "windows", "slo", "limits", "seed", "nonsense"]), JSON)
 def test_whatever_stands_at_a_key_there_is_a_spec_or_a_message(key: str, value: object) -> None:
     """No value makes anything but a spec or a SpecError of one or two lines."""
