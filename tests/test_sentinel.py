@@ -12,17 +12,19 @@ import pytest
 from tasks.lake import write_frame
 from tasks.lake_tables import lake_connection
 from tasks.sentinel import evaluate
-from tasks.sentinel.detect import (
-    INCIDENT_ALARMS,
-    detect_campaign,
-    find_incidents,
-    incident_spans,
-    score_run,
-    score_runs,
-)
+from tasks.sentinel.detect import detect_campaign, score_run, score_runs
 from tasks.sentinel.evaluate import CHAMPION, LEAVE_OUT, Trained, Trainer, train_runs
-from tasks.sentinel.features import FEATURES, KEY, batch_features, in_domain, training_rows
+from tasks.sentinel.features import (
+    FEATURES,
+    KEY,
+    PUBLISHED_FEATURES,
+    batch_features,
+    in_domain,
+    training_rows,
+)
+from tasks.sentinel.incidents import find_incidents, incident_spans
 from tasks.sentinel.limits import (
+    INCIDENT_ALARMS,
     LIMIT_CEILING,
     LIMIT_FLOOR,
     SESSION_BATCHES,
@@ -35,7 +37,7 @@ from tasks.sentinel.limits import (
 from tasks.sentinel.model import LatencyModel, fit
 from tasks.sentinel.registry import Registered, train_campaign
 from tasks.settings import LprismError
-from tasks.warehouse import create_table
+from tasks.warehouse import create_table, insert_by_name
 
 CONFIGURATION = ("e" * 16, "tiny", "a CPU")
 ROWS = 900
@@ -56,7 +58,8 @@ def session(
     if slow is not None:
         work_ms[slow] *= times
     work_ms += np.where(random.random(ROWS) < 0.01, random.uniform(10.0, 60.0, ROWS), 0.0)
-    frame = pd.DataFrame({name: np.zeros(ROWS) for name in FEATURES})
+    columns = dict.fromkeys([*FEATURES, *PUBLISHED_FEATURES], 0.0)
+    frame = pd.DataFrame(columns, index=np.arange(ROWS))
     frame = frame.assign(
         batch_size=4,
         input_length_avg=32.0,
@@ -68,6 +71,11 @@ def session(
         duration_ns=(work_ms * MS).astype(np.int64),
         batch_index=np.arange(ROWS),
         run_id=run,
+        session=run,
+        lengths="in32_out64",
+        workload="in32_out64_conc4",
+        engine="vllm",
+        prefill_inferred=False,
         run_window="baseline",
         scenario="normal",
         status="complete",
@@ -181,7 +189,7 @@ def test_same_seed_same_model(normal: pd.DataFrame, tmp_path: Path) -> None:
 
 def test_left_out_runs_are_left_out(trained: list[Trained]) -> None:
     """The champion knows all normal runs, a leave-out model all but its own; limits come from the known."""
-    runs = {one.purpose: (one.model.runs, one.limit.runs) for one in trained}
+    runs = {one.purpose: (one.model.sessions, one.limit.runs) for one in trained}
     assert runs == {
         CHAMPION: (("normal0", "normal1", "normal2"), 3),
         LEAVE_OUT + "normal0": (("normal1", "normal2"), 2),
@@ -196,9 +204,9 @@ def test_nothing_of_a_left_out_run_reaches_its_judge(count: int, monkeypatch: py
     frame = sessions(count)
     fitted: list[set[str]] = []
 
-    def spy(rows: pd.DataFrame, seed: int) -> LatencyModel:
+    def spy(rows: pd.DataFrame, seed: int, kind: str, target: str) -> LatencyModel:
         fitted.append(set(rows["run_id"]))
-        return fit(rows, seed)
+        return fit(rows, seed, kind, target)
 
     monkeypatch.setattr(evaluate, "fit", spy)
     calm = Trainer(frame, seed=1).leave_out("normal0").limit
@@ -216,7 +224,7 @@ def test_limits_come_from_models_that_never_saw_the_session(
     scored: list[tuple[tuple[str, ...], str]] = []
 
     def spy(model: LatencyModel, rows: pd.DataFrame) -> Scores:
-        scored.append((model.runs, rows["run_id"].iloc[0]))
+        scored.append((model.sessions, rows["run_id"].iloc[0]))
         return score_session(rows["duration_ns"].to_numpy(dtype=float), model.expected_ns(rows))
 
     monkeypatch.setattr(evaluate, "_score", spy)
@@ -230,9 +238,9 @@ def test_two_normal_runs_use_blocks_of_time_and_say_so(monkeypatch: pytest.Monke
     trainer = Trainer(sessions(2), seed=1)
     fitted: list[int] = []
 
-    def spy(rows: pd.DataFrame, seed: int) -> LatencyModel:
+    def spy(rows: pd.DataFrame, seed: int, kind: str, target: str) -> LatencyModel:
         fitted.append(len(rows))
-        return fit(rows, seed)
+        return fit(rows, seed, kind, target)
 
     monkeypatch.setattr(evaluate, "fit", spy)
     limits = {LEAVE_OUT + "normal0": trainer.leave_out("normal0").limit, CHAMPION: trainer.champion().limit}
@@ -342,12 +350,12 @@ def test_an_incident_does_not_reach_over_a_second_that_is_not_scored() -> None:
 
 def lake_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tables `runs` and `batches` (only the columns that Sentinel reads) of made-up sessions."""
-    runs = frame.groupby("run_id", as_index=False)[["scenario", "status", *KEY]].first()
-    runs = runs.assign(campaign="c", slo_tpot_ms=30.0)
-    recorded = [
-        name for name in FEATURES if "previous" not in name and "code" not in name and "work" not in name
-    ]
+    runs = frame.groupby("run_id", as_index=False)[["scenario", "status", "engine", *KEY]].first()
+    runs = runs.assign(campaign="c", slo_tpot_ms=30.0, workload="in32_out64_conc4")
+    runs = runs.assign(input_length=32, output_length=64, concurrency=4)
     columns = [
+        *PUBLISHED_FEATURES,
+        *("kv_tokens", "new_input_tokens", "admitted", "finished", "preempted", "prefix_hit_tokens"),
         "run_id",
         "batch_index",
         "start_ns",
@@ -356,7 +364,7 @@ def lake_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         "forward_mode",
         "run_window",
     ]
-    return runs, frame[[*columns, *recorded]].assign(rank=0)
+    return runs, frame[columns].assign(rank=0)
 
 
 def test_batch_features() -> None:
@@ -369,13 +377,15 @@ def test_batch_features() -> None:
     frame["run_window"] = ["baseline", "baseline", "transition", "fault", None]
     runs, batches = lake_rows(frame)
     with duckdb.connect() as con:
-        con.register("runs", runs)
-        con.register("batches", batches)
-        create_table(con, "excluded_batches")
+        for table, made in (("runs", runs), ("batches", batches), ("excluded_batches", None)):
+            create_table(con, table)
+            if made is not None:
+                insert_by_name(con.from_df(made), table)
         rows = batch_features(con, "c")
         assert batch_features(con, "another").empty
-    shown = rows[["batch_index", "attention_work", "forward_mode_code", "previous_batch_size"]]
+    shown = rows[["batch_index", "attention_work", "forward_mode_code", "previous_new_input_tokens"]]
     assert shown.fillna(-1).to_numpy().tolist() == [[0, 4096, 3, -1], [2, 132, 1, 0], [3, 136, 1, 4]]
+    assert rows[["waiting_requests", "kv_demand_tokens", "next_admitted"]].isna().all(axis=None)
     assert list(training_rows(rows)["batch_index"]) == [0, 3]
     assert not [name for name in FEATURES if name.endswith("_ns")]
 
@@ -400,10 +410,12 @@ def test_a_campaign_is_trained_and_detected(tmp_path: Path) -> None:
     injected = session("bad", 9, slow=slice(400, 650)).assign(scenario="cpu_compute_squeeze_out")
     write_lake(tmp_path, pd.concat([sessions(), injected]))
     summary = train_campaign(tmp_path, "c", seed=7)
-    assert (summary.models, summary.normal_runs, len(summary.champions), summary.untrained) == (4, 3, 1, ())
+    # of the time of a batch and of the time to the next one, each
+    assert (summary.models, summary.normal_sessions, len(summary.champions)) == (2 * 4, 3, 2)
+    assert summary.untrained == ()
     card = json.loads((tmp_path / "models" / summary.champions[0] / "card.json").read_text(encoding="utf-8"))
-    assert card["training_runs"] == ["normal0", "normal1", "normal2"]
-    assert (card["features"], card["training_rows"], card["seed"]) == (list(FEATURES), 3 * ROWS, 7)
+    assert card["training_sessions"] == ["normal0", "normal1", "normal2"]
+    assert (card["training_rows"], card["seed"], card["schema"]) == (3 * ROWS, 7, 2)
     assert card["cpu_model"] == "a CPU"
     first = detect_campaign(tmp_path, "c")
     assert (first.runs, first.batches, first.incidents, first.unscored_runs) == (4, 4 * ROWS, 1, ())
@@ -414,16 +426,19 @@ def test_a_campaign_is_trained_and_detected(tmp_path: Path) -> None:
     incident = lake_table(tmp_path, "incidents").iloc[0]
     assert (incident["run_id"], incident["incident_index"], incident["slo_violated"]) == ("bad", 0, True)
     limits = lake_table(tmp_path, "control_limits").set_index("model_id")
-    assert limits.loc[summary.champions[0], "heldout_runs"] == 3
+    of_champion = limits.loc[summary.champions[0]]
+    assert set(of_champion["heldout_runs"]) == {3}
+    assert list(of_champion["strategy"][of_champion["in_use"]]) == ["calibrated"]
+    assert len(of_champion) == 5
 
 
 def test_a_changed_model_file_is_refused(tmp_path: Path) -> None:
     """A model that is not the one that was trained judges nothing; nor is there a verdict without any."""
-    write_lake(tmp_path, sessions(2))
+    write_lake(tmp_path, sessions(2).assign(interval_ns=None))
     with pytest.raises(LprismError, match="no latency model; run: lprism train"):
         detect_campaign(tmp_path, "c")
     champion = train_campaign(tmp_path, "c", seed=7).champions[0]
-    (tmp_path / "models" / champion / "model.ubj").write_bytes(b"{")
+    next((tmp_path / "models" / champion).glob("model.*")).write_bytes(b"{")
     with pytest.raises(LprismError, match="not the model that was trained"):
         detect_campaign(tmp_path, "c")
 

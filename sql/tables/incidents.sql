@@ -14,7 +14,9 @@ CREATE TABLE incidents (
     slowdown DOUBLE,
     excess_ms DOUBLE,
     tpot_ms DOUBLE,
-    slo_violated BOOLEAN
+    slo_violated BOOLEAN,
+    severity VARCHAR,
+    workloads JSON
 );
 COMMENT ON TABLE incidents IS 'One stretch of batches that were slower than explained.';
 COMMENT ON COLUMN incidents.run_id IS 'run it belongs to; key of runs';
@@ -31,3 +33,5 @@ COMMENT ON COLUMN incidents.slowdown IS 'actual time over expected time, summed 
 COMMENT ON COLUMN incidents.excess_ms IS 'actual less expected time, summed over its batches, ms';
 COMMENT ON COLUMN incidents.tpot_ms IS 'mean start to start of its batches that give tokens, ms';
 COMMENT ON COLUMN incidents.slo_violated IS 'whether tpot_ms is above the objective; NULL where none is set';
+COMMENT ON COLUMN incidents.severity IS 'critical where the objective is broken; else major from 1.5 times as slow on, or minor';
+COMMENT ON COLUMN incidents.workloads IS 'workloads of its batches';

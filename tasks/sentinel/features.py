@@ -1,24 +1,25 @@
-"""What a latency model may know of a batch: its workload and its neighbour, never a neighbour's time."""
+"""What a model may know of a batch: its workload and its neighbours' counts, never a neighbour's time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tasks.settings import LprismError
 from tasks.warehouse import execute
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import duckdb
     import pandas as pd
 
 TARGET = "duration_ns"
+INTERVAL = "interval_ns"  # many regressions sit between forwards
+TARGETS = (TARGET, INTERVAL)
+SESSION = "session"
+WORKLOAD = "lengths"  # (input, output) lengths asked for: what is left out as a whole beside whole sessions
 FEATURES = (
     "batch_size",
-    "input_length_avg",
-    "input_length_max",
-    "output_length_avg",
-    "output_length_max",
     "kv_tokens",
     "new_input_tokens",
     "attention_work",
@@ -27,22 +28,37 @@ FEATURES = (
     "preempted",
     "prefix_hit_tokens",
     "forward_mode_code",
-    "previous_batch_size",
+    "waiting_requests",
+    "kv_demand_tokens",
+    "next_admitted",
     "previous_new_input_tokens",
     "previous_admitted",
     "previous_forward_mode_code",
+)
+# What the published model knows (arXiv 2601.09258).
+PUBLISHED_FEATURES = (
+    "batch_size",
+    "input_length_avg",
+    "input_length_max",
+    "output_length_avg",
+    "output_length_max",
 )
 KEY = ("engine_key", "model", "cpu_model")
 TRAINING_WINDOWS = ("baseline", "fault", "recovery")
 # A held-out session reaches a little further than those trained on (one token longer, one request more).
 DOMAIN_MARGIN_RATIO = 0.1
+LEAST_ROWS = 50
 
 Domain = dict[str, tuple[float, float]]
 
 
-def batch_features(con: duckdb.DuckDBPyConnection, campaign: str) -> pd.DataFrame:
-    """Every recorded batch of the campaign that did work: identity, FEATURES and TARGET, in order."""
-    return execute(con, "batch_features", campaign=campaign).df()
+def batch_features(con: duckdb.DuckDBPyConnection, campaign: str, *, look_ahead: bool = True) -> pd.DataFrame:
+    """Every recorded batch of the campaign that did work: identity, FEATURES and TARGETS, in order.
+
+    `look_ahead` allows the counts of the next batch where a source hides prefill; without it a batch is seen
+    as it can be when it begins.
+    """
+    return execute(con, "batch_features", campaign=campaign, look_ahead=look_ahead).df()
 
 
 def normal_runs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -51,15 +67,15 @@ def normal_runs(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def training_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep the batches that lie wholly inside one window; those across a mark belong to no side."""
-    return frame[frame["run_window"].isin(TRAINING_WINDOWS)]
+    """Keep batches inside one window, or of a recording without; those across a mark belong to no side."""
+    return frame[frame["run_window"].isin(TRAINING_WINDOWS) | frame["run_window"].isna()]
 
 
-def matrix(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give the features as floats, shape (rows, len(FEATURES)); a value that the source lacks is NaN."""
+def matrix(frame: pd.DataFrame, features: Sequence[str] = FEATURES) -> pd.DataFrame:
+    """Give the features as floats, shape (rows, features); a value that the source lacks is NaN."""
     import pandas as pd
 
-    values: pd.DataFrame = frame[list(FEATURES)].apply(pd.to_numeric).astype("float64")
+    values: pd.DataFrame = frame[list(features)].apply(pd.to_numeric).astype("float64")
     return values
 
 
@@ -70,12 +86,40 @@ def domain(frame: pd.DataFrame) -> Domain:
 
 
 def in_domain(frame: pd.DataFrame, limits: Mapping[str, tuple[float, float]]) -> pd.Series[bool]:
-    """Mark the rows whose every known feature lies in the trained range, widened by a tenth on both sides."""
-    import pandas as pd
+    """Mark the rows whose every known feature lies in the trained range, widened by a tenth on both sides.
 
+    A forward mode of no known kind lies in none.
+    """
     values = matrix(frame)
-    inside = pd.Series(data=True, index=frame.index, dtype=bool)
+    inside = frame["forward_mode"].isna() | frame["forward_mode_code"].notna()
     for name, (low, high) in limits.items():
         margin = DOMAIN_MARGIN_RATIO * max(high - low, 1.0)
         inside &= values[name].isna() | values[name].between(low - margin, high + margin)
     return inside
+
+
+def check_normal(frame: pd.DataFrame) -> list[str]:
+    """Say in words what rows to be learned from lack, for the model card.
+
+    Raises:
+        LprismError: fewer than LEAST_ROWS, or a forward mode of no known kind: nothing can be learned then.
+    """
+    if len(frame) < LEAST_ROWS:
+        raise LprismError(
+            f"{len(frame)} normal batches are too few to learn from; at least {LEAST_ROWS} are needed"
+        )
+    odd = frame["forward_mode"][frame["forward_mode"].notna() & frame["forward_mode_code"].isna()]
+    if len(odd):
+        raise LprismError(f"forward mode {odd.iloc[0]!r} of {len(odd)} batches is of no known kind")
+    values = matrix(frame)
+    missing = [name for name in FEATURES if values[name].isna().all()]
+    constant = [
+        name for name in FEATURES if name not in missing and (values[name] == values[name].iloc[0]).all()
+    ]
+    notes = [f"not recorded: {', '.join(missing)}"] if missing else []
+    notes += [f"constant: {', '.join(constant)}"] if constant else []
+    if frame[WORKLOAD].nunique() < 2:  # noqa: PLR2004 - two to leave one out
+        notes.append("one workload only: nothing is known of how it does on others")
+    if frame["prefill_inferred"].any():
+        notes.append(f"prefill inferred in {frame['prefill_inferred'].mean():.1%} of the batches")
+    return notes

@@ -8,22 +8,35 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
 
-STRATEGY = "heldout_run_q99_x1.25"
+CALIBRATED = "calibrated"
+# The name of a calibrated limit says so when it comes from blocks of one run's time and not from whole runs.
+TIME_BLOCKS = f"{CALIBRATED}_time_blocks_of_one_run"
 SMOOTHING_BATCHES = 10
 # A batch counts in the trailing mean as at most 2.5x slow: a stall of 300 ms then weighs 0.06 in it.
 RESIDUAL_CAP = 0.6
 SESSION_BATCHES = 100
 SESSION_CAP = float(np.log(1.5))
-LIMIT_QUANTILE = 0.99
+# An incident is as many alarms in a row as the trailing mean has batches: what a burst of stalls leaves in it
+# is shorter.
+INCIDENT_ALARMS = SMOOTHING_BATCHES
+FALSE_INCIDENTS_AN_HOUR = 1.0
+NS_AN_HOUR = 3_600e9
+NS_A_BLOCK = 60e9
 LIMIT_MARGIN = 1.25
 LIMIT_FLOOR = 0.2
+# What an hour of held-out batches takes off the floor and the margin: few sessions promise little.
+FLOOR_OF_AN_HOUR = 0.12
+MARGIN_OF_AN_HOUR = 1.1
 LIMIT_CEILING = 0.4
+PUBLISHED_SIGMAS = 3.0
+PUBLISHED_CAP = 0.5
+PUBLISHED_FIXED = 0.15
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit for the smoothed residual and the held-out residuals that it comes from."""
+    """A limit for the residual, averaged over so many batches, and the held-out residuals it comes from."""
 
     limit: float
     mean: float
@@ -45,6 +58,8 @@ class Limit:
     rows: int
     runs: int
     strategy: str
+    smoothing_batches: int = SMOOTHING_BATCHES
+    hours: float = 0.0
 
 
 def session_level(actual_ns: Floats, expected_ns: Floats) -> Floats:
@@ -64,9 +79,9 @@ def session_level(actual_ns: Floats, expected_ns: Floats) -> Floats:
     return level
 
 
-def smooth(residual: Floats) -> Floats:
+def smooth(residual: Floats, cap: float = RESIDUAL_CAP) -> Floats:
     """Trailing mean over the last SMOOTHING_BATCHES; while there are fewer, the missing count as zero."""
-    total = np.cumsum(np.minimum(residual, RESIDUAL_CAP))
+    total = np.cumsum(np.minimum(residual, cap))
     before = np.concatenate([np.zeros(SMOOTHING_BATCHES), total])[: len(total)]
     mean: Floats = np.clip((total - before) / SMOOTHING_BATCHES, 0.0, 1.0)  # sums of floats may end below 0
     return mean
@@ -79,17 +94,68 @@ def score_session(actual_ns: Floats, model_ns: Floats) -> Scores:
     return Scores(expected, residual, smooth(residual))
 
 
-def calibrate(heldout: Iterable[Scores], strategy: str = STRATEGY) -> Limit:
-    """Make the limit from sessions scored by models that never saw them.
+def calibrate(heldout: Iterable[Scores], strategy: str = CALIBRATED) -> Limit:
+    """Make the limit from sessions scored by models that never saw them, by false incidents per server-hour.
 
-    Published: mean + 3 sigma of e, capped at 0.5. Here the smoothed residuals themselves are asked, since
-    they are what meets the limit: their 0.99 quantile within each session, the worst session, a quarter on
-    top. The worst session and not the pool, because sessions differ more than batches. The floor (1.25x)
-    keeps a few quiet sessions from promising more than they can know; the ceiling (1.67x) keeps one disturbed
-    session from blinding the watch.
+    The lowest limit at which these sessions would have had at most FALSE_INCIDENTS_AN_HOUR: none where there
+    is less than an hour of them. A margin goes on top, and a floor (1.25x) keeps a few quiet minutes from
+    promising more than they can know; both come down as there is more to go by, until an hour. The ceiling
+    (1.67x) keeps one disturbed session from blinding the watch.
     """
     sessions = list(heldout)
+    hours = sum(float(scores.expected_ns.sum()) for scores in sessions) / NS_AN_HOUR
+    peaks = sorted((peak for scores in sessions for peak in incident_peaks(scores)), reverse=True)
+    spared = min(int(FALSE_INCIDENTS_AN_HOUR * hours), len(peaks) - 1)
+    known = min(1.0, hours)
+    margin = LIMIT_MARGIN + (MARGIN_OF_AN_HOUR - LIMIT_MARGIN) * known
+    floor = LIMIT_FLOOR + (FLOOR_OF_AN_HOUR - LIMIT_FLOOR) * known
+    limit = min(max((peaks[spared] if peaks else 0.0) * margin, floor), LIMIT_CEILING)
+    return _limit(sessions, limit, strategy, SMOOTHING_BATCHES, hours)
+
+
+def incident_peaks(scores: Scores) -> list[float]:
+    """Of each minute of a session the highest limit that would still have made an incident in it."""
+    lasting = _lasting(scores.smoothed)
+    if not len(lasting):
+        return [0.0]
+    minute = (np.cumsum(scores.expected_ns)[: len(lasting)] // NS_A_BLOCK).astype(np.int64)
+    starts = np.flatnonzero(np.diff(minute, prepend=-1))
+    return [float(peak) for peak in np.maximum.reduceat(lasting, starts)]
+
+
+def _lasting(smoothed: Floats) -> Floats:
+    """The lowest of each INCIDENT_ALARMS values in a row: a limit below it makes them an incident."""
+    if len(smoothed) < INCIDENT_ALARMS:
+        return smoothed[:0]
+    lowest: Floats = np.lib.stride_tricks.sliding_window_view(smoothed, INCIDENT_ALARMS).min(axis=1)
+    return lowest
+
+
+def published_limits(heldout: Sequence[Scores]) -> list[Limit]:
+    """The four published strategies: {the batch, the mean of the last ten} x {mean + 3 sigma, fixed 0.15}.
+
+    mean and sigma are of e itself, and their sum is capped at 0.5 (arXiv 2601.09258).
+    """
+    hours = sum(float(scores.expected_ns.sum()) for scores in heldout) / NS_AN_HOUR
+    residual = np.concatenate([scores.residual for scores in heldout])
+    sigmas = min(float(residual.mean() + PUBLISHED_SIGMAS * residual.std()), PUBLISHED_CAP)
+    return [
+        _limit(heldout, value, f"published_{what}_{how}", batches, hours)
+        for what, batches in (("point", 1), ("mean10", SMOOTHING_BATCHES))
+        for how, value in (("3sigma", sigmas), ("fixed", PUBLISHED_FIXED))
+    ]
+
+
+def watched(residual: Floats, limit: Limit) -> Floats:
+    """What a strategy holds against its limit: the residual, or its trailing mean (published: uncapped)."""
+    if limit.smoothing_batches == 1:
+        return residual
+    return smooth(residual, RESIDUAL_CAP if limit.strategy.startswith(CALIBRATED) else 1.0)
+
+
+def _limit(
+    sessions: Sequence[Scores], limit: float, strategy: str, smoothing_batches: int, hours: float
+) -> Limit:
     residual = np.concatenate([scores.residual for scores in sessions])
-    worst = max(float(np.quantile(scores.smoothed, LIMIT_QUANTILE)) for scores in sessions)
-    limit = min(max(worst * LIMIT_MARGIN, LIMIT_FLOOR), LIMIT_CEILING)
-    return Limit(limit, float(residual.mean()), float(residual.std()), len(residual), len(sessions), strategy)
+    mean, std = float(residual.mean()), float(residual.std())
+    return Limit(limit, mean, std, len(residual), len(sessions), strategy, smoothing_batches, hours)

@@ -1,10 +1,9 @@
-"""Trains the models of a campaign and keeps them: UBJSON, a JSON model card, and rows in the lake."""
+"""Trains the models of a campaign and keeps them: a model file, a JSON model card, and rows in the lake."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,19 @@ import numpy as np
 
 from tasks.lake import write_frame
 from tasks.lake_tables import lake_connection
-from tasks.sentinel.evaluate import LEAST_NORMAL_RUNS, Trained, train_runs
-from tasks.sentinel.features import FEATURES, KEY, TARGET, batch_features, normal_runs
-from tasks.sentinel.limits import SMOOTHING_BATCHES
-from tasks.sentinel.model import KIND, PARAMETERS, LatencyModel, library_version, load
+from tasks.sentinel.cards import CARD, card_of, limit_rows, model_row, read_card
+from tasks.sentinel.evaluate import CHAMPION, LEAST_SESSIONS, Trained, train_runs
+from tasks.sentinel.features import (
+    KEY,
+    SESSION,
+    TARGET,
+    TARGETS,
+    batch_features,
+    check_normal,
+    normal_runs,
+    training_rows,
+)
+from tasks.sentinel.model import LatencyModel, load
 from tasks.settings import LprismError
 from tasks.warehouse import execute
 
@@ -25,6 +33,8 @@ if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
+Key = tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class TrainSummary:
@@ -32,8 +42,9 @@ class TrainSummary:
 
     campaign: str
     champions: tuple[str, ...]
+    kinds: tuple[str, ...]
     models: int
-    normal_runs: int
+    normal_sessions: int
     training_rows: int
     heldout_median_ape_ratio: float
     limit_residual: float
@@ -42,34 +53,55 @@ class TrainSummary:
 
 @dataclass(frozen=True)
 class Registered:
-    """A stored model, ready to score."""
+    """A stored model, ready to score; `left_out` are the sessions that a leave-out model judges."""
 
     model_id: str
     purpose: str
-    key: tuple[str, ...]
+    key: Key
     model: LatencyModel
     limit: float
+    left_out: frozenset[str] = frozenset()
 
 
-def train_campaign(home: Path, campaign: str, seed: int) -> TrainSummary:
-    """Train, save and register every model that the campaign's normal runs allow.
+def train_campaign(home: Path, campaign: str, seed: int, engine: str | None = None) -> TrainSummary:
+    """Train, save and register every model that the campaign's normal sessions allow.
 
-    Raises LprismError when no configuration has two complete normal runs.
+    With `engine` only that engine's, and the models of others stay. Raises LprismError when no configuration
+    has two complete normal sessions, or when their batches are not to be learned from.
     """
     with lake_connection(home, campaign) as con:
         normal = normal_runs(batch_features(con, campaign))
-    trained: dict[tuple[str, ...], list[Trained]] = {}
+        kept = _others(con, engine)
+    if engine is not None:
+        normal = normal[normal["engine"] == engine]
+    cards: list[dict[str, Any]] = []
     untrained: list[str] = []
+    rows: list[dict[str, Any]] = []
     for key, frame in normal.groupby(list(KEY), dropna=False):
-        runs = frame["run_id"].nunique()
-        if runs < LEAST_NORMAL_RUNS:
-            untrained.append(f"engine_key {key[0]}: {runs} complete normal run, at least 2 are needed")
-        else:
-            trained[tuple(str(part) for part in key)] = train_runs(frame, seed)
-    if not trained:
+        sessions = frame[SESSION].nunique()
+        if sessions < LEAST_SESSIONS:
+            untrained.append(f"engine_key {key[0]}: {sessions} complete normal run, at least 2 are needed")
+            continue
+        for card, model in _trained(campaign, frame, seed):
+            rows.append(_saved(home, card, model))
+            cards.append(card)
+    if not cards:
         raise LprismError(_too_few(campaign, normal))
-    _register(home, campaign, trained)
-    return _summary(campaign, trained, tuple(untrained))
+    _write(home, campaign, kept, (rows, [row for card in cards for row in limit_rows(card)]))
+    return _summary(campaign, cards, tuple(untrained))
+
+
+def _trained(campaign: str, frame: pd.DataFrame, seed: int) -> list[tuple[dict[str, Any], LatencyModel]]:
+    """The models of one configuration with their cards, of each time that its batches have."""
+    notes = check_normal(training_rows(frame))
+    key = {name: str(frame[name].iloc[0]) for name in KEY}
+    engine = str(frame["engine"].iloc[0])
+    found: list[Trained] = []
+    for target in TARGETS:
+        known = frame[frame[target] > 0]
+        if known[SESSION].nunique() >= LEAST_SESSIONS:
+            found += train_runs(known, seed, target)
+    return [(card_of(campaign, key, engine, one, notes), one.model) for one in found]
 
 
 def load_models(home: Path, con: duckdb.DuckDBPyConnection, campaign: str) -> list[Registered]:
@@ -79,125 +111,75 @@ def load_models(home: Path, con: duckdb.DuckDBPyConnection, campaign: str) -> li
         raise LprismError(
             f"campaign {campaign} has no latency model; run: lprism train --campaign {campaign}"
         )
-    return [_load(home, campaign, row) for row in rows]
+    return [load_model(home, campaign, *row) for row in rows]
 
 
-def _load(home: Path, campaign: str, row: tuple[Any, ...]) -> Registered:
-    model_id, _, purpose, path, sha256, limit = row
+def load_model(home: Path, campaign: str, model_id: str, path: str, sha256: str, limit: float) -> Registered:
+    """Load one model. Raises LprismError when its file or card is not what was trained."""
     file = home / path
     if not file.is_file() or _sha256(file) != sha256:
         raise LprismError(
             f"{file} is missing or not the model that was trained; run: lprism train --campaign {campaign}"
         )
-    card = json.loads(file.with_name("card.json").read_text(encoding="utf-8"))
+    card = read_card(file.with_name(CARD))
     key = tuple(str(card[name]) for name in KEY)
-    return Registered(model_id, purpose, key, load(file, card), float(limit))
+    left_out = frozenset(card["left_out_sessions"])
+    return Registered(model_id, card["purpose"], key, load(file, card), float(limit), left_out)
 
 
 def _too_few(campaign: str, normal: pd.DataFrame) -> str:
-    runs = normal["run_id"].nunique()
+    sessions = normal[SESSION].nunique()
     return (
-        f"campaign {campaign} has {runs} complete normal run(s) with batches, at most one a configuration; "
-        f"at least {LEAST_NORMAL_RUNS} are needed, as limits come from runs left out: repeat scenario normal"
+        f"campaign {campaign} has {sessions} complete normal run(s) with batches, at most one a configuration"
+        f": at least {LEAST_SESSIONS} are needed, as limits come from runs left out: repeat scenario normal"
     )
 
 
-def _register(home: Path, campaign: str, trained: dict[tuple[str, ...], list[Trained]]) -> None:
-    """Save every model, then replace the campaign's rows: a killed training leaves the old ones valid."""
-    import pandas as pd
-
-    models, limits = [], []
-    for key, members in trained.items():
-        for one in members:
-            card = _card(campaign, key, one)
-            sha256 = _save(home, card, one.model)
-            models.append(_model_row(card, sha256))
-            limits.append(_limit_row(card))
-    write_frame(home, "latency_models", campaign, "all", pd.DataFrame(models))
-    write_frame(home, "control_limits", campaign, "all", pd.DataFrame(limits))
+def _others(con: duckdb.DuckDBPyConnection, engine: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of other engines' models and of their limits: a training of one engine leaves them alone."""
+    models, limits = con.table("latency_models").df(), con.table("control_limits").df()
+    models = models[models["engine"].notna() & (models["engine"] != engine)] if engine else models.iloc[:0]
+    return models, limits[limits["model_id"].isin(models["model_id"])]
 
 
-def _card(campaign: str, key: tuple[str, ...], trained: Trained) -> dict[str, Any]:
-    model, limit, errors = trained.model, trained.limit, trained.errors
-    identity = "\n".join((campaign, *key, trained.purpose, str(model.seed), *model.runs))
-    return {
-        "schema": 1,
-        "model_id": "m" + hashlib.sha256(identity.encode()).hexdigest()[:10],
-        "campaign": campaign,
-        **dict(zip(KEY, key, strict=True)),
-        "purpose": trained.purpose,
-        "kind": KIND,
-        "library": library_version(),
-        "parameters": PARAMETERS,
-        "target": TARGET,
-        "features": list(FEATURES),
-        "domain": model.domain,
-        "training_runs": list(model.runs),
-        "training_rows": model.rows,
-        "seed": model.seed,
-        "heldout_mape_ratio": errors.mape,
-        "heldout_median_ape_ratio": errors.median_ape,
-        "heldout_within_10pct_ratio": errors.within_10pct,
-        "strategy": limit.strategy,
-        "smoothing_batches": SMOOTHING_BATCHES,
-        "limit_residual": limit.limit,
-        "mean_residual": limit.mean,
-        "std_residual": limit.std,
-        "heldout_rows": limit.rows,
-        "heldout_runs": limit.runs,
-        "trained_ns": time.time_ns(),
-    }
-
-
-def _save(home: Path, card: dict[str, Any], model: LatencyModel) -> str:
+def _saved(home: Path, card: dict[str, Any], model: LatencyModel) -> dict[str, Any]:
+    """Save a model and its card; returns its row."""
     folder = home / "models" / card["model_id"]
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "partial.ubj"
+    file = folder / f"model{model.suffix}"
+    partial = folder / f"partial{model.suffix}"
     model.save(partial)
-    partial.replace(folder / "model.ubj")
-    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    return _sha256(folder / "model.ubj")
+    partial.replace(file)
+    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return model_row(card, str(file.relative_to(home)), _sha256(file))
 
 
-def _model_row(card: dict[str, Any], sha256: str) -> dict[str, Any]:
-    same = (
-        "model_id",
-        "campaign",
-        "engine_key",
-        "purpose",
-        "kind",
-        "target",
-        "training_rows",
-        "seed",
-        "trained_ns",
-    )
-    errors = ("heldout_mape_ratio", "heldout_median_ape_ratio", "heldout_within_10pct_ratio")
-    return {
-        **{name: card[name] for name in (*same, *errors)},
-        "features": json.dumps(card["features"]),
-        "trained_runs": json.dumps(card["training_runs"]),
-        "path": f"models/{card['model_id']}/model.ubj",
-        "sha256": sha256,
-    }
+def _write(
+    home: Path,
+    campaign: str,
+    kept: tuple[pd.DataFrame, pd.DataFrame],
+    made: tuple[list[dict[str, Any]], list[dict[str, Any]]],
+) -> None:
+    """Replace the campaign's rows, last of all: a killed training leaves the old ones valid."""
+    import pandas as pd
+
+    for table, old, new in zip(("latency_models", "control_limits"), kept, made, strict=True):
+        rows = pd.DataFrame([*old.to_dict("records"), *new])
+        write_frame(home, table, campaign, "all", rows)
 
 
-def _limit_row(card: dict[str, Any]) -> dict[str, Any]:
-    limit = ("limit_residual", "mean_residual", "std_residual", "heldout_rows", "heldout_runs")
-    return {name: card[name] for name in ("model_id", "campaign", "strategy", "smoothing_batches", *limit)}
-
-
-def _summary(
-    campaign: str, trained: dict[tuple[str, ...], list[Trained]], untrained: tuple[str, ...]
-) -> TrainSummary:
-    champions = [members[0] for members in trained.values()]
+def _summary(campaign: str, cards: list[dict[str, Any]], untrained: tuple[str, ...]) -> TrainSummary:
+    champions = [card for card in cards if card["purpose"] == CHAMPION]
+    of_duration = [card for card in champions if card["target"] == TARGET]
     return TrainSummary(
         campaign=campaign,
-        champions=tuple(_card(campaign, key, members[0])["model_id"] for key, members in trained.items()),
-        models=sum(len(members) for members in trained.values()),
-        normal_runs=sum(len(one.model.runs) for one in champions),
-        training_rows=sum(one.model.rows for one in champions),
-        heldout_median_ape_ratio=float(np.median([one.errors.median_ape for one in champions])),
-        limit_residual=max(one.limit.limit for one in champions),
+        champions=tuple(card["model_id"] for card in champions),
+        kinds=tuple(card["kind"] for card in champions),
+        models=len(cards),
+        normal_sessions=sum(len(card["training_sessions"]) for card in of_duration),
+        training_rows=sum(card["training_rows"] for card in of_duration),
+        heldout_median_ape_ratio=float(np.median([card["heldout_median_ape_ratio"] for card in of_duration])),
+        limit_residual=max(card["limits"][0]["limit"] for card in of_duration),
         untrained=untrained,
     )
 
