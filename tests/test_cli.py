@@ -63,7 +63,7 @@ def test_the_commands_are_these() -> None:
     """A command that comes or goes is a decision, not an accident."""
     assert {" ".join(path) for path in leaves()} == {
         "demo", "campaign plan", "campaign run", "engines install", "ingest", "validate", "train", "diagnose",
-        "sql", "schema", "warehouse rebuild", "warehouse check", "inject", "anomalies", "restore",
+        "cycles", "sql", "schema", "warehouse rebuild", "warehouse check", "inject", "anomalies", "restore",
         "hosts check", "export-trace",
     }  # fmt: skip
 

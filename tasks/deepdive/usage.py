@@ -16,7 +16,7 @@ import numpy as np
 from tasks.warehouse import execute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import duckdb
     import numpy.typing as npt
@@ -34,11 +34,16 @@ FARTHEST = 5
 
 def collect(con: duckdb.DuckDBPyConnection, trace: Trace) -> None:
     """Put what ran in the cycles of a trace into `pieces`, and who owns its GPU work into `gpu_spans`."""
-    execute(con, "deepdive/trace", paths=trace.paths, file_number=trace.number, kinds=KINDS)
-    execute(con, "deepdive/owned", file_number=trace.number)
+    own(con, trace.number, trace.paths, KINDS)
     execute(con, "deepdive/operator_times")
     for name in ("gpu_pieces", "host_pieces", "slice_pieces", "gpu_spans", "unowned"):
         execute(con, f"deepdive/{name}", file_number=trace.number)
+
+
+def own(con: duckdb.DuckDBPyConnection, number: int, paths: Sequence[str], kinds: Sequence[str]) -> None:
+    """Make the table `owned`: every event of these kinds of a trace, with the cycle that it belongs to."""
+    execute(con, "deepdive/trace", paths=paths, file_number=number, kinds=kinds)
+    execute(con, "deepdive/owned", file_number=number)
 
 
 def fill(con: duckdb.DuckDBPyConnection) -> None:
