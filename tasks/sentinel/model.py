@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.sentinel.costs import fit_costs, log_cost
 from tasks.sentinel.features import FEATURES, PUBLISHED_FEATURES, SESSION, TARGET, Domain, domain, matrix
 from tasks.sentinel.linear import Linear, fit_linear, load_linear
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 KIND = "xgboost"
+COSTS = "costs"
 # More of any of these never makes a batch quicker.
 RISING = ("batch_size", "kv_tokens", "new_input_tokens", "attention_work", "admitted")
 # Fixed because sums, and so trees, may differ in the last bit between counts; one, as threads wait for each
@@ -42,10 +45,11 @@ LEAST_IN_A_LEAF, MOST_IN_A_LEAF = 5, 20
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a kind of model is fitted: on which features, on log time or on time, with what parameters."""
+    """How a kind of model is fitted: on which features, log time or time, upon costs or not, with what."""
 
     features: tuple[str, ...] = FEATURES
     on_log_time: bool = True
+    on_costs: bool = False
     rounds: int = 300
     parameters: dict[str, Any] = field(default_factory=dict)
 
@@ -59,8 +63,9 @@ RECIPES: dict[str, Recipe] = {
         rounds=100,
         parameters={**TREES, "objective": "reg:squarederror", "max_depth": 3},
     ),
-    KIND: Recipe(parameters=OURS),
+    KIND: Recipe(on_costs=True, parameters=OURS),
     "xgboost_monotone": Recipe(
+        on_costs=True,
         parameters={**OURS, "monotone_constraints": dict.fromkeys(RISING, 1)},
     ),
 }
@@ -85,6 +90,8 @@ class LatencyModel:
         if isinstance(self.fitted, Linear):
             return np.exp(self.fitted.predict(values.to_numpy()))
         told = self.fitted.predict(_data(values)).astype(np.float64)
+        if recipe.on_costs:
+            told += log_cost(values.to_numpy(), self.costs)
         return np.exp(told) if recipe.on_log_time else np.maximum(told, 1.0)
 
     def save(self, path: Path) -> None:
@@ -93,6 +100,12 @@ class LatencyModel:
             self.fitted.save(path)
         else:
             self.fitted.save_model(path)
+
+    @property
+    def costs(self) -> list[float]:
+        """What the trees start from (see fit_costs); they lie in the trees' own file."""
+        told = None if isinstance(self.fitted, Linear) else self.fitted.attr(COSTS)
+        return list(json.loads(told)) if told else []
 
     @property
     def suffix(self) -> str:
@@ -106,7 +119,15 @@ def fit(frame: pd.DataFrame, seed: int, kind: str = KIND, target: str = TARGET) 
     values = matrix(frame, recipe.features)
     time_ns = frame[target].to_numpy(dtype=np.float64)
     label = np.log(time_ns) if recipe.on_log_time else time_ns
-    fitted = _trees(values, label, seed, recipe) if recipe.rounds else fit_linear(values.to_numpy(), label)
+    fitted: xgboost.Booster | Linear
+    if recipe.on_costs:
+        costs = fit_costs(values.to_numpy(), time_ns)
+        fitted = _trees(values, label - log_cost(values.to_numpy(), costs), seed, recipe)
+        fitted.set_attr(**{COSTS: json.dumps(costs)})
+    elif recipe.rounds:
+        fitted = _trees(values, label, seed, recipe)
+    else:
+        fitted = fit_linear(values.to_numpy(), label)
     sessions = tuple(sorted(frame[SESSION].unique()))
     return LatencyModel(fitted, domain(frame), sessions, len(frame), seed, kind, target)
 
