@@ -15,10 +15,9 @@ _RUN_ID = re.compile(r"r[0-9a-f]{10}")
 
 @dataclass(frozen=True)
 class RunName:
-    """A run: its id, its name for people, its campaign, its load, and what else the lake has of that."""
+    """A run: its id, its campaign, its load, and what else the lake has of that."""
 
     run_id: str
-    run_name: str
     campaign: str
     load: Load
     holding: Held
@@ -40,11 +39,11 @@ def find_run(home: Path, run: str) -> RunName:
     """
     campaign = campaign_of(home, run)
     holding = held(home, campaign)
-    run_id, name = only_one(run, _runs_named(home, holding, run))
+    run_id = run if _RUN_ID.fullmatch(run) else only_one(run, _runs_named(home, holding, run))[0]
     load = load_of(home, campaign, run_id)
     if load is None:
         raise LprismError(f"run {run_id} lacks a file in {home / 'lake'}: ingest it again")
-    return RunName(run_id, name, campaign, load, holding)
+    return RunName(run_id, campaign, load, holding)
 
 
 def _runs_named(home: Path, holding: Held, run: str) -> list[tuple[str, str]]:

@@ -103,11 +103,17 @@ def told(what: object) -> Iterator[None]:
         raise LprismError(f"{what}: " + "\n".join([line for line in lines if line][:2])) from error
 
 
-def create_table(con: "duckdb.DuckDBPyConnection", table: str) -> None:
-    """Create one table of sql/tables, empty and documented. Raises LprismError when there is none."""
+def create_table(con: "duckdb.DuckDBPyConnection", table: str, *, is_working: bool = False) -> None:
+    """Create one table of sql/tables, empty and documented. Raises LprismError when there is none.
+
+    A working table, which nobody is shown, goes without its comments: these take most of the time.
+    """
     if table not in sql_names("tables"):
         raise LprismError(f"there is no table {table}; the tables are {', '.join(sql_names('tables'))}")
-    execute(con, f"tables/{table}")
+    if is_working:
+        con.execute(con.extract_statements(sql_text(f"tables/{table}"))[0])
+    else:
+        execute(con, f"tables/{table}")
 
 
 @cache

@@ -1,7 +1,7 @@
 -- One row per event of the piece of a trace that has just been read: typed, or with the reason why it cannot be used.
 -- Grain: (event_index). Reads: chunk (as the scanner gives it), trace_file. Params: none.
 -- The published profiler puts JSON text under args.args: its keys are taken up among the others.
-CREATE OR REPLACE TEMP VIEW trace_rows AS
+CREATE OR REPLACE TEMP TABLE trace_rows AS
 WITH
 opened AS (
     SELECT

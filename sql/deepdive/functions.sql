@@ -24,6 +24,7 @@ sorted AS (
             WHEN lower_category LIKE '%runtime' OR lower_category LIKE '%driver' THEN 'runtime'
             WHEN lower_category = 'cat_cpu' AND name IN ('oncpu', 'runq') THEN 'slice'
             WHEN lower_category = 'cat_app' AND REGEXP_MATCHES(name, '^(cu|cuda|hip)[A-Z]') THEN 'runtime'
+            WHEN lower_category = 'cat_app' AND STARTS_WITH(name, 'nccl') THEN 'collective'
             WHEN lower_category = 'cat_disk' THEN 'syscall'
             WHEN name IN ('mmap', 'munmap', 'mprotect', 'mremap', 'madvise', 'brk') THEN 'syscall'
         END AS kind

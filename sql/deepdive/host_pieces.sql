@@ -34,5 +34,5 @@ LEFT JOIN operator_times AS t ON t.event_index = o.event_index
 WHERE o.part = 'cycle'
   AND (
     o.function_class IN ('cpu_sync', 'disk_read_and_write', 'syscall_memory')
-    OR (o.kind = 'operator' AND NOT EXISTS (FROM trace AS g WHERE g.kind = 'gpu'))
+    OR o.kind = 'operator'
   );

@@ -56,10 +56,11 @@ def divide_run(home: Path, run: str, anchor: str | None = None, by: Division = "
     """
     with found(home, run) as (con, name, paths), told(f"run {name.run_id}"):
         warnings = divide(con, paths, anchor, by)
-        write_parts(con, FILLED, home, name.campaign, name.run_id)
+        filled = [table for table in FILLED if table == FILLED[0] or len(con.table(table))]
+        write_parts(con, filled, home, name.campaign, name.run_id)
         return Divided(
             run_id=name.run_id,
-            run_name=name.run_name,
+            run_name=str(con.table("runs").select("run_name").fetchall()[0][0]),
             cycles=len(con.table("cycles")),
             usage_rows=len(con.table("function_usage")),
             anchors=tuple(row[0] for row in execute(con, "deepdive/anchors_found").fetchall()),
@@ -92,7 +93,7 @@ def found(home: Path, run: str) -> "Iterator[tuple[duckdb.DuckDBPyConnection, Ru
         staging(home / "lake", f"cycles.{name.run_id}") as folder,
         memory_connection(folder / "spill", MEMORY) as con,
     ):
-        create_table(con, "batches")
+        create_table(con, "batches", is_working=True)
         for table in BESIDE:
             show(con, home, name, table)
         yield con, name, paths
@@ -103,7 +104,7 @@ def divide(
 ) -> list[str]:
     """Fill the tables FILLED of `con` from the events at `paths`; returns what is doubtful, in words."""
     for table in FILLED:
-        create_table(con, table)
+        create_table(con, table, is_working=True)
     execute(con, "deepdive/state")
     traces = traces_of(con, paths) if paths else []
     warnings = [] if traces else ["the run has no trace: nothing to divide"]
@@ -112,7 +113,6 @@ def divide(
         raise LprismError(_no_anchor(con, anchor))
     for trace in marked:
         usage.collect(con, trace)
-        execute(con, "deepdive/communicator_peers", paths=trace.paths, file_name=trace.name)
     execute(con, "deepdive/cycles", anchor=anchor)
     for name in ("aligned_cycles", "resolved_peers"):
         execute(con, f"deepdive/{name}")
@@ -129,7 +129,7 @@ def show(con: "duckdb.DuckDBPyConnection", home: Path, run: RunName, table: str)
     if (rows := rows_of(con, home, table, [run.holding])) is None:
         rows = con.table("batches").limit(0) if table == "batches" else None
     if rows is None:
-        create_table(con, table)
+        create_table(con, table, is_working=True)
         return
     own = duckdb.ColumnExpression("run_id") == duckdb.ConstantExpression(run.run_id)
     rows.filter(own).create_view("recorded" if table == "batches" else table)

@@ -27,17 +27,23 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
 
-KINDS = ("gpu", "runtime", "operator", "slice", "syscall")
+GPU_KINDS = ("gpu", "runtime", "slice", "syscall")
+KINDS = (*GPU_KINDS, "operator")  # operators count where no GPU does the work
 FARTHEST = 5
 """A sample tells nothing of what is farther from it than so many of its counter's usual intervals."""
 
 
 def collect(con: duckdb.DuckDBPyConnection, trace: Trace) -> None:
-    """Put what ran in the cycles of a trace into `pieces`, and who owns its GPU work into `gpu_spans`."""
-    own(con, trace.number, trace.paths, KINDS)
+    """Put what ran in the cycles of a trace into `pieces`, and whose its GPU work is into `gpu_spans`."""
+    ((_, has_gpu, has_collectives),) = execute(
+        con, "deepdive/trace_about", file_number=trace.number
+    ).fetchall()
+    own(con, trace.number, trace.paths, GPU_KINDS if has_gpu else KINDS)
     execute(con, "deepdive/operator_times")
     for name in ("gpu_pieces", "host_pieces", "slice_pieces", "gpu_spans", "unowned"):
         execute(con, f"deepdive/{name}", file_number=trace.number)
+    if has_collectives:
+        execute(con, "deepdive/communicator_peers", paths=trace.paths, file_name=trace.name)
 
 
 def own(con: duckdb.DuckDBPyConnection, number: int, paths: Sequence[str], kinds: Sequence[str]) -> None:

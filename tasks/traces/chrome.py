@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 NAME = "chrome_trace"
 PIECE = 4 << 20  # stays in the processor's cache from gunzip to scan
 ROWS_A_FILE = 120_000
+FULL_FILE = 4  # the first file has a quarter of these rows, the fourth all
 BYTES_A_FILE = 32 << 20  # half as much again as so many rows of a usual trace take
 LONGEST_EVENT, LONGEST_HEAD = 16 << 20, 64 << 20
 TOO_LONG = 9  # place in scan.PROBLEMS
@@ -128,15 +129,16 @@ def _written(about: dict[str, Any]) -> str:
 
 
 def grouped(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
-    """The same chunks in larger groups: a Parquet file each."""
+    """The same chunks in larger groups: a Parquet file each. The first are small: they start all workers."""
     group: list[Chunk] = []
-    rows = size = 0
+    rows = size = made = 0
     for chunk in chunks:
         group.append(chunk)
         rows, size = rows + chunk.count, size + chunk.size_bytes
-        if rows >= ROWS_A_FILE or size >= BYTES_A_FILE:
+        share = min(1.0, (made + 1) / FULL_FILE)
+        if rows >= ROWS_A_FILE * share or size >= BYTES_A_FILE * share:
             yield group
-            group, rows, size = [], 0, 0
+            group, rows, size, made = [], 0, 0, made + 1
     if group:
         yield group
 

@@ -161,8 +161,8 @@ def _digest(source: Source) -> str:
 def prepare(con: "duckdb.DuckDBPyConnection", source: Source) -> None:
     """Make every table of the lake, empty, and the row of the run in `runs`."""
     for table in SEALED:
-        create_table(con, table)
-    create_table(con, SEAL)
+        create_table(con, table, is_working=True)
+    create_table(con, SEAL, is_working=True)
     facts: dict[str, Any] = {
         "status": "complete", **source.facts,
         "run_id": source.run_id, "campaign": source.campaign, "run_name": source.run_name,
