@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks import capture, clock_offset
+from tasks import attached, capture, clock_offset
 from tasks import server as servers
 from tasks.capture import Captures
 from tasks.fault import Fault, UndoFailed
@@ -139,10 +139,11 @@ class Run:
         cell = self.cell
         seconds = self.longest_s + LOAD_SLACK_S
         command = self.server.speaks.bench_command(
-            self.server.python, self.server.url, self.server.model, input_length=cell.input_length,
+            self.server.client.python, self.server.url, self.server.model, input_length=cell.input_length,
             output_length=cell.output_length, concurrency=cell.concurrency, result_dir=self.folder,
             prompts=math.ceil(seconds * cell.concurrency / (FASTEST_STEP_S * cell.output_length)),
             seed=self.spec.seed + cell.run_order, result_file="load.json", ready_timeout_s=0,
+            version=self.server.client.version,
         )  # fmt: skip
         self.commands["load"] = command
         self.supervisor.ask("record", run_folder=self.folder)
@@ -150,12 +151,21 @@ class Run:
             "start", name="load", argv=command, log=f"{self.folder}/load.log",
             cpus=self.our_cpus, env=self.server.client_env,
         )  # fmt: skip
+        if not self._is_loaded():
+            raise RunFailed(f"no batches after {LOAD_START_S:.0f} s of load: {self._last_words('load')}")
+
+    def _is_loaded(self) -> bool:
+        """Wait for the first batches; whether they came."""
+        if self.server.engine.attach:
+            check = self._check_alive
+            return attached.wait_for_load(self.supervisor, self.server, self.our_cpus, LOAD_START_S, check)
         end = time.monotonic() + LOAD_START_S
         while self.supervisor.ask("batches", run_folder=self.folder) < FIRST_BATCHES:
             self._check_alive()
             if time.monotonic() > end:
-                raise RunFailed(f"no batches after {LOAD_START_S:.0f} s of load: {self._last_words('load')}")
+                return False
             time.sleep(0.5)
+        return True
 
     def _start_recording(self) -> None:
         self.recorders = Recorders(self.supervisor, self.folder, self.our_cpus, self._recorders())
@@ -165,9 +175,9 @@ class Run:
 
     def _recorders(self) -> list[Recorder]:
         """What records this run; each stops by itself a while after it should have been stopped."""
-        seconds = str(self.longest_s + LOAD_START_S)
+        seconds, session = str(self.longest_s + LOAD_START_S), str(attached.session_of(self.server))
         sampler = (
-            "--out", f"{self.folder}/counters.jsonl", "--engine-session", str(self.server.session),
+            "--out", f"{self.folder}/counters.jsonl", "--engine-session", session,
             "--cpus", ",".join(map(str, self.engine_cpus)),
             "--hz", str(DEEP_HZ if self.deep else SAMPLER_HZ), "--seconds", seconds,
             *(("--gpus", ",".join(map(str, self.host.gpus))) if self.host.gpus else ()),
@@ -177,13 +187,14 @@ class Run:
             "--family", f"{self.server.engine.kind}:", "--seconds", seconds,
         )  # fmt: skip
         slices = (
-            "--out", f"{self.folder}/slices.jsonl", "--engine-session", str(self.server.session),
+            "--out", f"{self.folder}/slices.jsonl", "--engine-session", session,
             "--cpus", ",".join(map(str, self.engine_cpus)), "--seconds", seconds,
         )  # fmt: skip
         deep = [Recorder("slices", "tasks.host.slices", slices, missing=lacks_slices(self.facts))]
         return [
             Recorder("sampler", "tasks.host.sampler", sampler, needed=True),
             Recorder("metrics", "tasks.host.metrics", metrics),
+            *attached.log_recorder(self.server, self.folder, seconds),
             *(deep if self.deep else []),  # it costs every switch of the server's threads
         ]
 
@@ -230,7 +241,9 @@ class Run:
         limit_s = self.spec.limits.cell_timeout_s
         if time.monotonic() - self.began > limit_s:
             raise RunFailed(f"it took longer than limits.cell_timeout_s, {limit_s:g} s")
-        for name in ("engine", "load"):
+        if self.server.engine.attach:
+            attached.check_alive(self.supervisor, self.server)
+        for name in ("load",) if self.server.engine.attach else ("engine", "load"):
             servers.check_alive(self.supervisor, name, self.server.speaks)
         if self.recorders:
             self.recorders.check()

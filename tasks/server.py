@@ -3,6 +3,7 @@
 Knows the supervisor's requests and the engine's command lines; decides nothing about campaigns.
 """
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from tasks.spec import LAB, Host, masked
 
 READY_S = 240.0
 READY_POLL_S = 0.5
+CLIENT_START_S = 15.0  # its imports
 
 
 class ServerError(LprismError):
@@ -25,8 +27,19 @@ class ServerError(LprismError):
 
 
 @dataclass(frozen=True)
+class Client:
+    """What loads a server: an interpreter with an engine's own client, and that engine's version."""
+
+    python: str
+    version: str
+
+
+@dataclass(frozen=True)
 class Server:
-    """A running server: what it is, where it answers, and the process session it lives in."""
+    """A running server: what it is, where it answers, and the process session it lives in.
+
+    One that is attached has no command, a session only where it can be seen, and `pid`, if anything.
+    """
 
     engine: Engine
     model: str
@@ -35,10 +48,12 @@ class Server:
     key: str
     command: list[str]
     url: str
-    session: int
+    session: int | None
     log: str
     client_env: dict[str, str]
+    client: Client
     deep: DeepDive | None = None
+    pid: int | None = None
 
     @property
     def speaks(self) -> Adapter:
@@ -46,23 +61,36 @@ class Server:
         return adapter(self.engine.kind)
 
 
+def client(
+    supervisor: Supervisor, host: Host, facts: Mapping[str, Any], engine: Engine, python: str
+) -> Client:
+    """The load client of an engine: `client_python` where the spec names one. Raises HostError."""
+    python = engine.client_python or python
+    command = adapter(engine.kind).version_command(python)
+    return Client(python, str(supervisor.ask("output", argv=command, cpus=our_cpus(host, facts))).strip())
+
+
 def start(
     supervisor: Supervisor, host: Host, facts: Mapping[str, Any], engine: Engine, python: str, model: str,
-    deep: DeepDive | None = None,
+    deep: DeepDive | None = None, iterations: int = 0,
 ) -> Server:  # fmt: skip
     """Start the server, pinned to its CPUs, with its profiler where it is captured; wait until it is ready.
 
-    Raises ServerError with its last log lines when it dies or is not ready within READY_S.
+    `iterations` is how many a capture lasts.
+
+    Raises:
+        ServerError: it died, or is not ready within READY_S; with its last log lines.
     """
-    if engine.attach or engine.container:
-        raise ServerError(f"{host.name}: {engine}: attached servers and containers are not there yet")
+    if engine.container:
+        raise ServerError(f"{host.name}: {engine}: containers are not there yet")
     speaks = adapter(engine.kind)
     version = str(
         supervisor.ask("output", argv=speaks.version_command(python), cpus=our_cpus(host, facts))
     ).strip()
+    load = client(supervisor, host, facts, engine, python)
     port = supervisor.ask("port", wanted=engine.port)
     traces = trace_folder(supervisor)
-    profiler = speaks.profile_flags(traces, version, stack=deep.stack) if deep else {}
+    profiler = speaks.profile_flags(traces, version, iterations=iterations, stack=deep.stack) if deep else {}
     command = speaks.serve_command(python, model, "127.0.0.1", port, {**engine.args, **profiler})
     shown = speaks.serve_command(python, model, "127.0.0.1", port, {**masked(engine.args), **profiler})
     log = f"{supervisor.folder}/engine.log"
@@ -73,18 +101,27 @@ def start(
         environment |= speaks.profile_environment(traces, version, stack=deep.stack)
     session = supervisor.ask(
         "start", name="engine", argv=command, log=log, cpus=cpus,
-        env={**environment, **_environment(supervisor, host), **_with_probe(supervisor, given)},
+        env={**environment, **_environment(supervisor, host, engine), **_with_probe(supervisor, given)},
     )  # fmt: skip
-    launch = {**masked(engine.args), "env": masked(given), "engine_cpus": len(cpus)}
+    launch: dict[str, Any] = {**masked(engine.args), "env": masked(given), "engine_cpus": len(cpus)}
     if deep:  # another server: a model of its own describes it
         launch["profiler_stack"] = deep.stack
+    if engine.probe_points:
+        launch["probe_points"] = [point.model_dump() for point in engine.probe_points]
     key = engine_key(engine.kind, version, launch)
     client_env = {**speaks.client_environment(offline=offline), **given}
     server = Server(
-        engine, model, python, version, key, shown, f"http://127.0.0.1:{port}", session, log, client_env, deep
-    )
+        engine, model, python, version, key, shown, f"http://127.0.0.1:{port}", session, log, client_env,
+        load, deep,
+    )  # fmt: skip
     _wait_ready(supervisor, server)
     return server
+
+
+def unstarted(engine: Engine) -> Server:
+    """What stands in a manifest where no server could be started."""
+    nobody = Client("", "")
+    return Server(engine, engine.model, "", "", "", [], "", None, "", {}, nobody)
 
 
 def trace_folder(supervisor: Supervisor) -> str:
@@ -105,8 +142,16 @@ def engine_cpus(host: Host, facts: Mapping[str, Any]) -> list[int]:
     return list(host.engine_cpus or facts["usable_cpus"])
 
 
-def _environment(supervisor: Supervisor, host: Host) -> dict[str, str]:
+def last_object(said: str) -> dict[str, Any]:
+    """The JSON object in the last line that a program on the host printed."""
+    found: dict[str, Any] = json.loads(said.strip().rpartition("\n")[2])
+    return found
+
+
+def _environment(supervisor: Supervisor, host: Host, engine: Engine) -> dict[str, str]:
+    points = [point.model_dump() for point in engine.probe_points]
     return {
+        **({"LPRISM_PROBE_POINTS": json.dumps(points)} if points else {}),
         **({"CUDA_VISIBLE_DEVICES": ",".join(map(str, host.gpus))} if host.gpus else {}),
         "LPRISM_PROBE_TARGET": f"{supervisor.folder}/probe_target",
     }

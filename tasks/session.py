@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks import attached
 from tasks import server as servers
 from tasks.addresses import reachable
 from tasks.engine_spec import Engine
@@ -78,11 +79,18 @@ class HostSession:
         if self.server is None or (self.server.engine, self.server.deep) != (engine, deep):
             servers.stop(self.supervisor)
             say(Progress("start the server", expected_s=ENGINE_START_S, detail=engine.kind))
-            self.server = servers.start(
-                self.supervisor, self.host, self.facts, engine,
-                engine_python(self.host, engine), served_model(self.host, engine), deep,
-            )  # fmt: skip
+            self.server = self._started(engine, deep)
         return self.server
+
+    def _started(self, engine: Engine, deep: DeepDive | None) -> Server:
+        host, python = self.host, engine_python(self.host, engine)
+        if engine.attach:
+            client = servers.client(self.supervisor, host, self.facts, engine, python)
+            return attached.attach(self.supervisor, host, self.facts, engine, client)
+        return servers.start(
+            self.supervisor, host, self.facts, engine, python, served_model(host, engine), deep,
+            self.spec.windows.deep_iterations,
+        )  # fmt: skip
 
     def preflight(self, cells: Sequence[Cell]) -> None:
         """Ask for everything the cells need before the first one starts. Raises HostError."""
@@ -90,6 +98,7 @@ class HostSession:
         if free < needed:
             raise HostError(f"{self.host.name}: {free >> 20} MiB free, {needed >> 20} MiB needed for records")
         _check_cpus(self.host, self.facts)
+        _check_gpus(self.host, self.facts)
         self.supervisor.ask("bind", cpus=servers.our_cpus(self.host, self.facts))
         for scenario, strength, engine in sorted(
             {(cell.scenario, json.dumps(cell.strength), cell.engine) for cell in cells if cell.has_fault}
@@ -112,10 +121,17 @@ def _check_cpus(host: Host, facts: dict[str, Any]) -> None:
         raise HostError(f"{host.name} has no CPU {missing[0]}: usable are {facts['usable_cpus']}")
 
 
+def _check_gpus(host: Host, facts: dict[str, Any]) -> None:
+    there = [gpu["index"] for gpu in facts.get("gpus") or []]
+    missing = sorted(set(host.gpus) - set(there))
+    if missing:
+        raise HostError(f"{host.name} has no GPU {missing[0]}: there are {there or 'none'}")
+
+
 def engine_python(host: Host, engine: Engine) -> str:
     """The interpreter of the engine on the host. Raises LprismError when nobody said which."""
-    if engine.python:
-        return engine.python
+    if python := engine.python or (engine.client_python if engine.attach else None):
+        return python
     if host.name != LAB:
         raise LprismError(
             f"engine {engine.kind} on {host.name} needs `python`: the path of its interpreter there"

@@ -1,4 +1,4 @@
--- One row per line of the run's batches, counters, metrics and slices files: kept, or rejected with a reason.
+-- One row per line of the run's batches, iterations, counters, metrics and slices files: kept, or rejected and why.
 -- Grain: (file_name, line_number). Reads: lines. Params: none.
 -- A kept line has its values in the right types and ranges, so that what reads it need not look again. Whole numbers
 -- must be written as such (a cast alone would round 1.5) and times fit twice into a BIGINT, as they are added.
@@ -75,6 +75,14 @@ typed AS (
         AND COALESCE(JSON_TYPE(document, '$.raised'), 'NULL') IN ('NULL', 'VARCHAR')
         AND JSON_TYPE(document, '$.attributes') = 'OBJECT' AS is_call,
         JSON_TYPE(document, '$.point') = 'VARCHAR' AND JSON_TYPE(document, '$.reason') = 'VARCHAR' AS is_missing_point,
+        LEN(LIST_FILTER(
+            JSON_EXTRACT(document, [
+                '$.mono_ns', '$.elapsed_ns', '$.rank', '$.iteration', '$.context_requests', '$.context_tokens',
+                '$.generation_requests', '$.generation_tokens'
+            ]),
+            LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
+                AND TRY_CAST(v AS BIGINT) BETWEEN 0 AND 4000000000000000000
+        )) = 8 AS is_iteration,
         LEN(LIST_FILTER(
             JSON_EXTRACT(document, ['$.mono_ns', '$.interval_ns']),
             LAMBDA v: JSON_TYPE(v) IN ('BIGINT', 'UBIGINT')
@@ -161,6 +169,8 @@ SELECT
         WHEN t.format = 'batches' AND t.kind = 'batch' AND t.is_batch AND o.offset_ns IS NOT NULL THEN NULL
         WHEN t.format = 'batches' AND t.kind = 'call' AND t.is_call AND o.offset_ns IS NOT NULL THEN NULL
         WHEN t.format = 'batches' AND t.kind = 'missing_point' AND t.is_missing_point THEN NULL
+        WHEN t.kind = 'iteration' AND t.format = 'iterations' AND t.is_iteration AND o.offset_ns IS NOT NULL
+            THEN NULL
         WHEN t.format = 'counters' AND t.kind = 'sample' AND t.is_sample AND o.offset_ns IS NOT NULL THEN NULL
         WHEN t.format = 'metrics' AND t.kind IN ('scrape', 'gap') AND t.is_page AND o.offset_ns IS NOT NULL THEN NULL
         WHEN t.format = 'slices' AND t.kind = 'slices' AND t.is_slices AND o.offset_ns IS NOT NULL THEN NULL
@@ -168,6 +178,8 @@ SELECT
         WHEN t.format = 'slices' AND t.kind = 'recorded' THEN NULL
         WHEN t.kind = 'clock' THEN 'not a clock line: a time is missing or out of range'
         WHEN t.format = 'batches' AND t.kind = 'batch' AND t.is_batch THEN 'no clock line in its file'
+        WHEN t.format = 'iterations' AND t.kind = 'iteration' AND t.is_iteration THEN 'no clock line in its file'
+        WHEN t.format = 'iterations' AND t.kind IN ('iteration', 'damaged') THEN 'damaged iteration line'
         WHEN t.format = 'counters' AND t.kind = 'sample' AND t.is_sample THEN 'no clock line in its file'
         WHEN t.format = 'metrics' AND t.kind IN ('scrape', 'gap') AND t.is_page THEN 'no clock line in its file'
         WHEN t.format = 'metrics' AND t.kind IN ('scrape', 'gap')

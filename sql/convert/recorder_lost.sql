@@ -3,7 +3,7 @@
 WITH
 records AS (
     SELECT
-        COUNT(*) FILTER (WHERE kind = 'batch') AS batches,
+        COUNT(*) FILTER (WHERE kind IN ('batch', 'iteration')) AS batches,
         COUNT(*) FILTER (WHERE kind = 'call') AS calls,
         COALESCE(SUM(JSON_ARRAY_LENGTH(document, '$.values')) FILTER (WHERE kind = 'sample'), 0) AS counters,
         COUNT(*) FILTER (WHERE kind IN ('scrape', 'gap')) + COALESCE(SUM(LEN(LIST_FILTER(

@@ -50,7 +50,8 @@ class Person:
 class Census:
     """Every process of the host. The engine's are those of its session and all that descend from them.
 
-    What was once found stays the engine's, also when it leaves the session and its parent ends.
+    What was once found stays the engine's, also when it leaves the session and its parent ends. With a
+    negative session nobody knows which they are, and nobody is said to be another.
     """
 
     def __init__(self, files: Files, session: int, cpus: list[int]) -> None:
@@ -79,7 +80,7 @@ class Census:
 
     def neighbours(self, old: dict[int, int], new: dict[int, int], seconds: float) -> Iterator[Value]:
         """The busiest of the others that were last on one of the engine's CPUs."""
-        use = {pid: now - old.get(pid, 0) for pid, now in new.items()}
+        use = {pid: now - old.get(pid, 0) for pid, now in new.items()} if self.session >= 0 else {}
         use.pop(os.getpid(), None)
         busiest = sorted((pid for pid in use if use[pid] > 0), key=lambda pid: -use[pid])[:CANDIDATES]
         named = 0

@@ -32,6 +32,12 @@ def free(wanted: int | None) -> int:
 
 
 def _by(port: int) -> str:
+    pid = listener(port)
+    return "" if pid is None else f" by {readings.text(f'/proc/{pid}/comm').strip()} (pid {pid})"
+
+
+def listener(port: int) -> int | None:
+    """The pid of a process that listens on a port of this host; None where none can be seen."""
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for row in (line.split() for line in readings.text(table).splitlines()[1:]):
@@ -41,7 +47,7 @@ def _by(port: int) -> str:
         for descriptor in readings.names(f"/proc/{pid}/fd"):
             try:
                 if os.readlink(f"/proc/{pid}/fd/{descriptor}") in inodes:
-                    return f" by {readings.text(f'/proc/{pid}/comm').strip()} (pid {pid})"
+                    return int(pid)
             except OSError:
                 continue
-    return ""
+    return None

@@ -176,7 +176,8 @@ class Sampler:
                 yield "cpu_usage", f"CPU {cpu}", None, None, busy
                 yield "cpu_steal", f"CPU {cpu}", None, None, stolen
         ran = ran_pct(old["used"], new["used"], seconds)
-        yield "other_cpu_usage", "Host", None, None, max(together - ran, 0.0)
+        if self.census.session >= 0:
+            yield "other_cpu_usage", "Host", None, None, max(together - ran, 0.0)
 
     def _people(self) -> dict[int, int]:
         found = self.census.take()

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     import duckdb
 
 NAME = "bundle"
-CONVERTED = ("batches", "counters", "metrics", "slices")
+CONVERTED = ("batches", "iterations", "counters", "metrics", "slices")
+FILLED = (
+    "batches", "followed_batches", "probe_calls", "counters", "engine_metrics", "scheduler_slices",
+    "quarantine",
+)  # fmt: skip
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -54,7 +58,7 @@ def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None
         execute(con, "convert/recorder_lines")
     for name in ("recorder_clocks", "run_clocks"):
         execute(con, f"convert/{name}", reference_ns=reference)
-    for name in ("batches", "probe_calls", "counters", "engine_metrics", "scheduler_slices", "quarantine"):
+    for name in FILLED:
         execute(con, f"convert/{name}")
     for name, account in execute(con, "convert/recorder_lost").fetchall():
         raise LprismError(f"{name}: {account}: nothing of it was loaded")
