@@ -17,7 +17,7 @@ help:
 	@echo 'make demo          the whole way on this machine (ARGS="--home DIR")'
 	@echo 'make test          every test (ARGS="tests/test_plan.py -k seed")'
 	@echo 'make lint          ruff and mypy'
-	@echo 'make bench         what ingest costs, as ratios'
+	@echo 'make bench         what ingest costs, as ratios, and cycles'
 
 install: .venv/.stamp
 
@@ -48,3 +48,4 @@ lint: install
 
 bench: install
 	.venv/bin/python -m tests.bench $(ARGS)
+	.venv/bin/python -m tests.bench_deepdive

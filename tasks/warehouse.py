@@ -4,6 +4,7 @@ The published file is never opened for writing: `publish` (tasks/lake_tables.py)
 lake and puts it in the old one's place, so an open reader keeps its snapshot and blocks nobody.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 SQL_FOLDER = Path(__file__).resolve().parent.parent / "sql"
 PUBLISHED = "warehouse.duckdb"
 ROWS_A_CHUNK = 2048
+FEW_ROWS = 500_000
 _SPACES = re.compile(r"\s+")
 _PARAMETER = re.compile(r"\$(\w+)")
 _GLOB = re.compile(r"[*?\[]")
@@ -91,6 +93,11 @@ def memory_connection(spill: Path | None = None, memory: str = "") -> "duckdb.Du
     return execute(con, "quiet")
 
 
+def threads_for(rows: int) -> int:
+    """How many threads of DuckDB's so many rows are worth: what shares few out takes longer than one does."""
+    return (os.cpu_count() or 1) if rows > FEW_ROWS else 1
+
+
 @contextmanager
 def told(what: object) -> Iterator[None]:
     """Turn what DuckDB says into an LprismError of at most two lines that begins with `what`."""
@@ -120,7 +127,7 @@ def create_table(con: "duckdb.DuckDBPyConnection", table: str, *, is_working: bo
 def columns_of(table: str) -> dict[str, str]:
     """Column names and DuckDB types of a table of sql/tables, in order."""
     with memory_connection() as con:
-        create_table(con, table)
+        create_table(con, table, is_working=True)
         made = con.table(table)
         return dict(zip(made.columns, map(str, made.types), strict=True))
 

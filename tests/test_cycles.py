@@ -13,7 +13,7 @@ from tests.cycle_cases import US, decode, divided, divided_file, event, launched
 from tests.foreign_cases import DATA, rows
 
 TRACES = DATA / "traces"
-KINDS = ("gpu", "runtime", "operator", "python", "annotation")
+KINDS = ("runtime", "operator", "python", "annotation")
 
 
 def starts(con: duckdb.DuckDBPyConnection, *columns: str) -> list[tuple[Any, ...]]:

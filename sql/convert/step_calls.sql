@@ -16,6 +16,7 @@ frames AS (
     FROM READ_PARQUET($paths)
     WHERE phase = 'X'
       AND category = 'python_function'
+      AND CONTAINS(name, 'vllm/v1/worker/')
       AND REGEXP_MATCHES(
         name,
         'vllm/v1/worker/((gpu_model_runner|gpu/model_runner)\.py\(\d+\): execute_model|.*\.py\(\d+\): add_requests?)$'

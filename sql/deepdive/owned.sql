@@ -1,5 +1,5 @@
--- One row per event of one trace, with the cycle that it belongs to.
--- Grain: (event_index). Reads: trace, spans. Params: $file_number.
+-- One row per event of one trace, with the cycle that it belongs to: GPU work, waits for it, and what is asked for.
+-- Grain: (event_index). Reads: trace, spans. Params: $file_number, $kinds.
 -- GPU work belongs to the cycle that launched it, whenever it runs; all else to the cycle of its process in which it
 -- began. part is cycle, transition (after the cycle's end, before the next start), around (a Python function that goes
 -- on into the next cycle: it calls the anchor) or NULL: before the first cycle, or of a process without cycles.
@@ -19,7 +19,7 @@ following AS (
 begun AS (
     SELECT t.*, t.process AS owner, t.start_ns AS begun_ns
     FROM trace AS t
-    WHERE t.kind <> 'gpu'
+    WHERE t.kind <> 'gpu' AND (t.function_class = 'cpu_sync' OR LIST_CONTAINS(CAST($kinds AS VARCHAR[]), t.kind))
     UNION ALL
     SELECT t.*, l.process, l.start_ns
     FROM trace AS t

@@ -16,7 +16,7 @@ from tasks.lake_rows import rows_of
 from tasks.lake_runs import RunName, find_run
 from tasks.settings import LprismError
 from tasks.staging import staging
-from tasks.warehouse import as_glob, create_table, execute, memory_connection, told
+from tasks.warehouse import as_glob, create_table, execute, memory_connection, threads_for, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +93,8 @@ def found(home: Path, run: str) -> "Iterator[tuple[duckdb.DuckDBPyConnection, Ru
         staging(home / "lake", f"cycles.{name.run_id}") as folder,
         memory_connection(folder / "spill", MEMORY) as con,
     ):
+        events = sum(file.rows for file in name.load.files.get(EVENTS, ()))
+        execute(con, "publish/threads", threads=threads_for(events))
         create_table(con, "batches", is_working=True)
         for table in BESIDE:
             show(con, home, name, table)

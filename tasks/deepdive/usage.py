@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
 
-GPU_KINDS = ("gpu", "runtime", "slice", "syscall")
-KINDS = (*GPU_KINDS, "operator")  # operators count where no GPU does the work
+KINDS = ("slice", "syscall")  # beside GPU work and waits for it
+WITHOUT_GPU = (*KINDS, "operator")
 FARTHEST = 5
 """A sample tells nothing of what is farther from it than so many of its counter's usual intervals."""
 
@@ -38,7 +38,7 @@ def collect(con: duckdb.DuckDBPyConnection, trace: Trace) -> None:
     ((_, has_gpu, has_collectives),) = execute(
         con, "deepdive/trace_about", file_number=trace.number
     ).fetchall()
-    own(con, trace.number, trace.paths, GPU_KINDS if has_gpu else KINDS)
+    own(con, trace.number, trace.paths, KINDS if has_gpu else WITHOUT_GPU)
     execute(con, "deepdive/operator_times")
     for name in ("gpu_pieces", "host_pieces", "slice_pieces", "gpu_spans", "unowned"):
         execute(con, f"deepdive/{name}", file_number=trace.number)
@@ -47,9 +47,9 @@ def collect(con: duckdb.DuckDBPyConnection, trace: Trace) -> None:
 
 
 def own(con: duckdb.DuckDBPyConnection, number: int, paths: Sequence[str], kinds: Sequence[str]) -> None:
-    """Make the table `owned`: every event of these kinds of a trace, with the cycle that it belongs to."""
-    execute(con, "deepdive/trace", paths=paths, file_number=number, kinds=kinds)
-    execute(con, "deepdive/owned", file_number=number)
+    """Make the table `owned`: GPU work, and events of these kinds, with the cycle that each belongs to."""
+    execute(con, "deepdive/trace", paths=paths, file_number=number, kinds=("gpu", "runtime", *kinds))
+    execute(con, "deepdive/owned", file_number=number, kinds=kinds)
 
 
 def fill(con: duckdb.DuckDBPyConnection) -> None:

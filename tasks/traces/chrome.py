@@ -24,7 +24,7 @@ from tasks.traces.foreign import source_of
 from tasks.traces.load import InputFile, Source
 from tasks.traces.scan import Chunk, Place, rejected_row, rejection, scan
 from tasks.traces.text import RAW_TEXT, gzip_error, open_text
-from tasks.warehouse import execute
+from tasks.warehouse import execute, threads_for
 
 if TYPE_CHECKING:
     import duckdb
@@ -119,7 +119,7 @@ def _convert(
                 waiting.popleft().result()
         for future in waiting:
             future.result()
-    execute(con, "publish/threads", threads=workers)
+    execute(con, "publish/threads", threads=threads_for(rows_in))
     return rows_in
 
 
