@@ -2,10 +2,10 @@
 
     python -m tests.bench_deepdive [--rounds N]
 
-Each round is a process of its own that imports everything first, and then reads the trace, puts its events into
-a lake, divides them into cycles and puts `cycles` and `function_usage` there too. Prints medians and ranges of
-wall and CPU time after imports, and the peak memory of the process: of the H100 trace (178,812 events) and of
-the recorded one of 2.5 million.
+Each round is a process of its own that imports everything first, and then reads the trace, puts its events
+into a lake, divides them into cycles and puts `cycles` and `function_usage` there too. Prints medians and
+ranges of wall and CPU time after imports, and the peak memory of the process: of the H100 trace (178,812
+events) and of the recorded one of 2.5 million.
 """
 
 import argparse
@@ -37,7 +37,8 @@ with tempfile.TemporaryDirectory() as home:
     divided = divide_run(Path(home), loaded.run_id)
     end = time.perf_counter()
     print(json.dumps({
-        "events": loaded.rows["events"], "load_s": middle - start, "divide_s": end - middle, "wall_s": end - start,
+        "events": loaded.rows["events"], "load_s": middle - start, "divide_s": end - middle,
+        "wall_s": end - start,
         "cpu_s": time.process_time() - cpu, "cycles": divided.cycles, "rows": divided.usage_rows,
         "anchors": divided.anchors, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }))
