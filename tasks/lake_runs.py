@@ -3,12 +3,16 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.lake import SEAL, Held, Load, held, load_of, sealed_in
 from tasks.lake_rows import rows_of
 from tasks.settings import LprismError
 from tasks.staging import checked_name
 from tasks.warehouse import create_table, execute, memory_connection, told
+
+if TYPE_CHECKING:
+    import duckdb
 
 _RUN_ID = re.compile(r"r[0-9a-f]{10}")
 
@@ -39,27 +43,28 @@ def find_run(home: Path, run: str) -> RunName:
     """
     campaign = campaign_of(home, run)
     holding = held(home, campaign)
-    run_id = run if _RUN_ID.fullmatch(run) else only_one(run, _runs_named(home, holding, run))[0]
+    run_id = run if _RUN_ID.fullmatch(run) else _named_in_lake(home, holding, run)
     load = load_of(home, campaign, run_id)
     if load is None:
         raise LprismError(f"run {run_id} lacks a file in {home / 'lake'}: ingest it again")
     return RunName(run_id, campaign, load, holding)
 
 
-def _runs_named(home: Path, holding: Held, run: str) -> list[tuple[str, str]]:
+def _named_in_lake(home: Path, holding: Held, run: str) -> str:
     with memory_connection() as con, told("the lake's runs"):
         if (rows := rows_of(con, home, SEAL, [holding])) is None:
             create_table(con, SEAL)
         else:
             rows.create_view(SEAL)
-        return [(str(row[0]), str(row[1])) for row in execute(con, "export/runs_named", name=run).fetchall()]
+        return run_named(con, run)
 
 
-def only_one(run: str, found: list[tuple[str, str]]) -> tuple[str, str]:
-    """The one of (run_id, run_name) that a name means. Raises LprismError."""
+def run_named(con: "duckdb.DuckDBPyConnection", run: str) -> str:
+    """The run_id of the one run of `runs` that is meant. Raises LprismError."""
+    found = execute(con, "export/runs_named", name=run).fetchall()
     if not found:
         raise LprismError(f"there is no run {run}: v_runs has the run_id of every one")
     if len(found) > 1:
-        shown = ", ".join(run_id for run_id, _ in found[:5])
+        shown = ", ".join(run_id for run_id, *_ in found[:5])
         raise LprismError(f"{len(found)} runs are called {run}: name one by its run_id ({shown} ...)")
-    return found[0]
+    return str(found[0][0])

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from tasks.cli import main
+from tasks.deepdive.cycles import divide_run
+from tasks.lake import write_part
 from tasks.pages.perfetto import Exported, export_trace
 from tasks.settings import LprismError
 from tasks.traces.bundle import ingest_bundle
 from tasks.traces.registry import find, ingest
+from tasks.warehouse import create_table, memory_connection
 from tests.test_capture import NAME, taken
 from tests.tree import ROOT
 from tests.warehouse_cases import (
@@ -318,3 +321,27 @@ def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
         assert events_written == count
         peaks.append(peak_kib / 1024)
     assert peaks[1] < peaks[0] + 400
+
+
+def test_cycles_and_alarms_are_on_the_time_line(home: Path) -> None:
+    """A captured step is a cycle beside its batch; incidents and alarms lie above."""
+    done = divide_run(home, RUN)
+    assert (done.cycles, done.anchors) == (1, ("step label",))
+    with memory_connection() as con:
+        for table, rows in (
+            ("incidents", {"incident_index": 0, "start_ns": at(1.5) + OFFSET, "end_ns": at(1.9) + OFFSET}),
+            ("batch_scores", {"batch_index": 1, "start_ns": at(1.5) + OFFSET, "alarm": True}),
+        ):
+            create_table(con, table)
+            con.table(table).insert([{"run_id": RUN, **rows}.get(name) for name in con.table(table).columns])
+            write_part(con, table, home, CAMPAIGN, "all")
+    exports, whole = exported(home)
+    found = {e["cat"]: e for e in whole["traceEvents"] if e.get("cat") in ("cycle", "incident", "alarm")}
+    assert {cat: (e["name"], e["ts"], e.get("dur")) for cat, e in found.items()} == {
+        "cycle": ("decode 1", 1_500_000.25, 1000.125), "incident": ("incident 0", 1_500_000.0, 400_000.0),
+        "alarm": ("alarm", 1_500_000.0, None),
+    }  # fmt: skip
+    assert (found["cycle"]["args"]["batch_index"], found["cycle"]["args"]["run_window"]) == (1, "baseline")
+    names = track_names(whole["traceEvents"])
+    assert {names[e["pid"], e["tid"]] for e in found.values()} == {"pid 7", "incidents", "alarms"}
+    assert exports.events["cycles"] == 1

@@ -1,5 +1,5 @@
 -- One row per process or thread of the exported file: its name, as an event.
--- Grain: (event). Reads: tracks, exported_run, batches, scheduler_slices. Params: none.
+-- Grain: (event). Reads: tracks, exported_run, batches, scheduler_slices, cycles. Params: none.
 WITH
 sliced AS (
     SELECT
@@ -12,6 +12,14 @@ sliced AS (
     GROUP BY ALL
 ),
 
+divided AS (
+    SELECT DISTINCT
+        DENSE_RANK() OVER (ORDER BY c.rank, c.hostname, c.pid, c.process) AS tid,
+        CONCAT_WS(', ', 'rank ' || c.rank, 'pid ' || COALESCE(CAST(c.pid AS VARCHAR), c.process)) AS name
+    FROM cycles AS c
+    INNER JOIN exported_run USING (run_id)
+),
+
 processes AS (
     SELECT 200000001 AS pid, 'run ' || run_name AS name, 0 AS place FROM exported_run
     UNION ALL
@@ -20,6 +28,8 @@ processes AS (
     SELECT 200000003, 'counters', 8
     UNION ALL
     SELECT 200000004, 'engine metrics', 9
+    UNION ALL
+    SELECT DISTINCT 200000006, 'cycles', 1 FROM divided
     UNION ALL
     SELECT DISTINCT pid, process_name, 2 FROM sliced
     UNION ALL
@@ -32,6 +42,12 @@ threads AS (
     SELECT 200000001, 2, 'fault'
     UNION ALL
     SELECT 200000001, 3, 'captures'
+    UNION ALL
+    SELECT 200000001, 4, 'incidents'
+    UNION ALL
+    SELECT 200000001, 5, 'alarms'
+    UNION ALL
+    SELECT 200000006, tid, name FROM divided
     UNION ALL
     SELECT DISTINCT 200000002, COALESCE(rank, 0) + 1, CONCAT('rank ', rank, ', ', source)
     FROM batches

@@ -1,14 +1,14 @@
 """A run for Perfetto (ui.perfetto.dev) and chrome://tracing: everything that was recorded, on one time line.
 
-Chrome's JSON trace, gzipped: windows, fault and captures, batches, slices of the scheduler, events of traces,
-counters and metrics; an event a line, in the order of time, in us from the start of the recording to the
-nanosecond. The rows come from the lake one after the other and none is kept: memory stays flat. The format is
-described in https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+Chrome's JSON trace, gzipped: windows, fault and captures, incidents and alarms, batches, cycles, slices of
+the scheduler, events of traces, counters and metrics; an event a line, in the order of time, in us from the
+start of the recording to the nanosecond. The rows come from the lake one after the other and none is kept:
+memory stays flat. The format is described in
+https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 """
 
 import heapq
 import json
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO, TYPE_CHECKING, Literal
 
-from tasks.lake import sealed_in
+from tasks.lake_runs import campaign_of, run_named
 from tasks.lake_tables import lake_connection
 from tasks.settings import LprismError
-from tasks.staging import checked_name
 from tasks.warehouse import execute, told
 
 if TYPE_CHECKING:
     import duckdb
 
 Window = Literal["baseline", "fault", "recovery"]
-STREAMS = ("run_marks", "batches", "scheduler_slices", "events", "counters", "engine_metrics")
+STREAMS = (
+    "run_marks", "alarms", "batches", "cycles", "scheduler_slices", "events", "counters", "engine_metrics",
+)  # fmt: skip
 MEMORY = "400MB"  # of DuckDB's: what has to be put in order beyond that goes to disk
 ROWS_A_CHUNK = 2048
-_RUN_ID = re.compile(r"r[0-9a-f]{10}")
 
 Timed = tuple[int, int, str]
 
@@ -51,9 +51,9 @@ def export_trace(home: Path, run: str, path: Path | None = None, window: Window 
     Raises:
         LprismError: there is no such run, several have the name, it has no such window, or the disk is full.
     """
-    with lake_connection(home, _campaign(home, run)) as con, told(f"run {run}"):
+    with lake_connection(home, campaign_of(home, run)) as con, told(f"run {run}"):
         execute(con, "publish/memory", memory=MEMORY)
-        run_id = _named(con, run)
+        run_id = run_named(con, run)
         chosen = path or Path(f"{run_id}.perfetto.json.gz")
         execute(con, "export/exported_run", run_id=run_id, run_window=window)
         ((start, end),) = con.table("exported_run").select("from_ns", "until_ns").fetchall()
@@ -61,24 +61,6 @@ def export_trace(home: Path, run: str, path: Path | None = None, window: Window 
             raise LprismError(f"run {run_id} has no {window} window")
         execute(con, "export/tracks")
         return Exported(run_id, chosen, _written(con, chosen))
-
-
-def _campaign(home: Path, run: str) -> str:
-    """The campaign that has the run. Raises LprismError."""
-    campaign = sealed_in(home, run) if _RUN_ID.fullmatch(run) else checked_name(run.partition("/")[0])
-    if campaign is None:
-        raise LprismError(f"there is no run {run} in {home}")
-    return campaign
-
-
-def _named(con: "duckdb.DuckDBPyConnection", run: str) -> str:
-    found = execute(con, "export/runs_named", name=run).fetchall()
-    if not found:
-        raise LprismError(f"there is no run {run}: v_runs has the run_id of every one")
-    if len(found) > 1:
-        shown = ", ".join(run_id for run_id, *_ in found[:5])
-        raise LprismError(f"{len(found)} runs are called {run}: name one by its run_id ({shown} ...)")
-    return str(found[0][0])
 
 
 def _written(con: "duckdb.DuckDBPyConnection", path: Path) -> dict[str, int]:
