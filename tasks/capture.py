@@ -121,7 +121,7 @@ class Captures:
         start = self.server.speaks.profile_start(traces, self.iterations, stack=deep.stack)
         return {
             "name": f"{NAME}-{window}", "folder": self.folder, "url": self.server.url, "traces": traces,
-            "iterations": self.iterations,
+            "iterations": self.iterations, "ranks": self.server.speaks.ranks(self.server.engine.args),
             "start": list(start), "stop": list(self.server.speaks.profile_stop()),
             "start_s": START_S, "iterations_s": ITERATIONS_S, "export_s": deep.export_s,
         }  # fmt: skip

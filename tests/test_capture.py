@@ -91,6 +91,33 @@ def test_every_rank_has_a_trace_and_every_moment_is_noted(
     assert times[-1] < time.time_ns() + MS
 
 
+def test_every_rank_is_waited_for(server: tuple[type[Profiled], dict[str, Any]]) -> None:
+    """Ranks that stop by themselves write one after another: what is taken has a trace of each, all whole."""
+    handler, asked = server
+    handler.writes = {"/start_profile": ["rank0.json"]}
+    handler.statuses = {"/stop_profile": 500}
+
+    def write_late() -> None:
+        with (handler.folder / "rank1.json").open("w") as file:
+            for _ in range(3):  # it grows between two looks
+                file.write("{}")
+                file.flush()
+                time.sleep(capture.LOOK_S)
+
+    threading.Timer(0.5, write_late).start()
+    said = capture.capture({**asked, "ranks": 2, "export_s": 60})
+    assert (said["files"], said["lost"]) == (["capture-fault-rank0.json", "capture-fault-rank1.json"], None)
+    assert Path(asked["folder"], "capture-fault-rank1.json").read_text() == "{}{}{}"
+
+
+def test_a_rank_that_writes_nothing_is_told(server: tuple[type[Profiled], dict[str, Any]]) -> None:
+    """The traces that there are stay in the bundle; half of the ranks is no capture."""
+    handler, asked = server
+    handler.writes = {"/start_profile": ["rank0.json"]}
+    said = capture.capture({**asked, "ranks": 2, "export_s": 1})
+    assert (said["files"], said["lost"]) == (["capture-fault-rank0.json"], "1 of 2 ranks wrote a trace")
+
+
 def test_a_capture_is_shorter_where_no_iterations_come(
     server: tuple[type[Profiled], dict[str, Any]],
 ) -> None:

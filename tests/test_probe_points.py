@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
+from tasks import server as servers
+from tasks.engine_spec import Engine
 from tasks.host.probe.latencyprism_probe import calls, hooks, sink
+from tasks.spec import Host
 from tests.probe_cases import FOLDER, Recording
 
 Color = enum.Enum("Color", ["RED"])
@@ -73,6 +76,18 @@ def points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Points:
     """A probe without points."""
     monkeypatch.setattr(sink, "TARGET", str(tmp_path / "target"))
     return Points(tmp_path, monkeypatch)
+
+
+def test_points_of_a_spec_reach_the_probe_as_they_are(points: Points) -> None:
+    """`probe_points` are in the server's environment, and what stands there is recorded."""
+    engine = Engine.model_validate({
+        "kind": "vllm", "model": "m", "probe_points": [{"point": "shop:twice", "attributes": ["result"]}],
+    })  # fmt: skip
+    supervisor: Any = Some(folder="/s")
+    given = servers._environment(supervisor, Host(name="lab"), engine)
+    points.patch.setattr(calls, "CONFIG", given["LPRISM_PROBE_POINTS"])
+    ((module, path, _),) = calls.points(points.sink)
+    assert (module, path) == ("shop", "twice")
 
 
 def test_a_call_is_recorded_with_its_attributes(points: Points) -> None:

@@ -24,6 +24,9 @@ COLUMNS = (
 )
 
 
+SIZE = '{{"process":"7","label":"execute_diffusion_2_{}","height":768,"width":1024}}'
+
+
 def event(cat: str, name: str, ts: float, dur: float, pid: int = 7, **args: object) -> str:
     """A complete event."""
     told = {"ph": "X", "cat": cat, "name": name, "pid": pid, "tid": 1, "ts": ts, "dur": dur, "args": args}
@@ -226,6 +229,22 @@ def test_sglang_labels_tell_their_counts(tmp_path: Path) -> None:
             (4, None, 2, None, None),
             (5, "idle", 0, None, None),
         ]
+
+
+def test_xdits_labels_are_generations(tmp_path: Path) -> None:
+    """One from start to next start, with images, height and width; the last to the end of its work."""
+    with trace(
+        tmp_path,
+        label("execute_diffusion_2_768x1024", 100, 900),
+        label("execute_diffusion_2_768x1024", 1000, 800),
+        operator(1100, 850),
+        label("execute_diffusion_2_768", 5000, 10),
+    ) as con:
+        assert rows(con, "batches", *COLUMNS, "extra", order="batch_index") == [
+            (100_000, 900_000, 900_000, 900_000, None, 2, None, SIZE.format("768x1024")),
+            (1_000_000, 950_000, None, 800_000, None, 2, None, SIZE.format("768x1024")),
+        ]
+        assert rows(con, "runs", "engine") == [("xdit",)]
 
 
 def test_without_labels_the_model_runner_tells_steps(tmp_path: Path) -> None:

@@ -123,7 +123,9 @@ SELECT
         TO_JSON({
             process: l.process, label: l.label,
             context_requests: l.context_requests, context_tokens: l.context_tokens,
-            generation_requests: l.generation_requests, generation_tokens: l.generation_tokens
+            generation_requests: l.generation_requests, generation_tokens: l.generation_tokens,
+            height: TRY_CAST(REGEXP_EXTRACT(l.label, '^execute_diffusion_\d+_(\d+)x\d+$', 1) AS BIGINT),
+            width: TRY_CAST(REGEXP_EXTRACT(l.label, '^execute_diffusion_\d+_\d+x(\d+)$', 1) AS BIGINT)
         })
     ) AS extra
 FROM lasting AS l

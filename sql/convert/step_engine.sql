@@ -3,6 +3,7 @@
 SELECT
     CASE
         WHEN BOOL_OR(label LIKE 'step[%') THEN 'sglang'
+        WHEN BOOL_OR(label LIKE 'execute\_diffusion\_%' ESCAPE '\') THEN 'xdit'
         WHEN COUNT(*) > 0 THEN 'vllm'
     END AS engine
 FROM steps;

@@ -4,7 +4,7 @@
 -- execute_{tokens}_context_{n}(sq..sk..sqsq..sqsk..)_generation_{n}(...), sq query tokens and sk tokens in the cache;
 -- SGLang step[EXTEND bs=15 toks=15360], in detail with c_sq= c_sk= g_sq= g_sk=. Where both stand nested it is one step:
 -- step[..] is the batch, the one around it has the counts. GPU copies of labels (gpu_user_annotation) are no further
--- steps.
+-- steps. xDiT writes execute_diffusion_{requests}_{height}x{width} around a generation, all its denoising steps.
 CREATE OR REPLACE TEMP TABLE steps AS
 WITH
 labels AS (
@@ -26,7 +26,8 @@ labels AS (
             name,
             '^execute_\d+_context_(\d+)\(sq(\d+)sk(\d+)sq[sqk\d]*\)_generation_(\d+)\(sq(\d+)sk(\d+)sq[sqk\d]*\)$',
             ['c', 'c_sq', 'c_sk', 'g', 'g_sq', 'g_sk']
-        ) AS detailed
+        ) AS detailed,
+        REGEXP_EXTRACT(name, '^execute_diffusion_(\d{1,9})_\d{1,9}x\d{1,9}$', 1) AS images
     FROM READ_PARQUET($paths)
     WHERE phase = 'X' AND category = 'user_annotation' AND (name LIKE 'step[%' OR name LIKE 'execute\_%' ESCAPE '\')
 ),
@@ -40,6 +41,7 @@ counted AS (
         step.mode <> '' AS is_step,
         step.mode AS step_mode,
         TRY_CAST(step.bs AS BIGINT) AS step_size,
+        TRY_CAST(images AS BIGINT) AS images,
         TRY_CAST(COALESCE(NULLIF(plain.c, ''), detailed.c) AS BIGINT) AS context_requests,
         TRY_CAST(COALESCE(NULLIF(plain.c_sq, ''), NULLIF(detailed.c_sq, ''), NULLIF(c_sq, ''), toks) AS BIGINT)
             AS context_tokens,
@@ -68,7 +70,7 @@ known AS (
             CASE step_mode WHEN 'EXTEND' THEN 0 ELSE generation_kv_tokens END AS generation_kv_tokens
         )
     FROM counted
-    WHERE is_step OR (context_requests IS NOT NULL AND generation_requests IS NOT NULL)
+    WHERE is_step OR images IS NOT NULL OR (context_requests IS NOT NULL AND generation_requests IS NOT NULL)
 ),
 
 around AS (
@@ -96,8 +98,9 @@ SELECT
     COALESCE(a.context_tokens, k.context_tokens) AS context_tokens,
     COALESCE(a.generation_requests, k.generation_requests) AS generation_requests,
     COALESCE(a.generation_tokens, k.generation_tokens) AS generation_tokens,
-    COALESCE(k.step_size, k.context_requests + k.generation_requests) AS batch_size,
+    COALESCE(k.step_size, k.images, k.context_requests + k.generation_requests) AS batch_size,
     CASE
+        WHEN k.images IS NOT NULL THEN NULL
         WHEN k.step_size = 0 OR k.step_mode = 'IDLE' THEN 'idle'
         WHEN k.step_mode = 'EXTEND' THEN 'prefill'
         WHEN k.step_mode = 'DECODE' THEN 'decode'

@@ -91,6 +91,24 @@ def waited(until: Callable[[], object], seconds: float) -> bool:
     return True
 
 
+class Whole:
+    """Whether there is a trace of every rank, and none grew any more between two looks."""
+
+    def __init__(self, written: Callable[[], set[Path]], ranks: int) -> None:
+        self.written = written
+        self.ranks = ranks
+        self.sizes: dict[Path, int] = {}
+        self.next_look = 0.0
+
+    def __call__(self) -> bool:
+        """Look, if it is time to."""
+        if time.monotonic() < self.next_look:
+            return False
+        self.next_look = time.monotonic() + LOOK_S
+        before, self.sizes = self.sizes, {path: path.stat().st_size for path in self.written()}
+        return len(self.sizes) >= self.ranks and self.sizes == before
+
+
 class Passed:
     """Whether so many iterations have passed, and some more, as the probe tells: not every server counts."""
 
@@ -126,9 +144,14 @@ def by_server(asked: dict[str, Any], times: Times) -> set[Path]:
     passed = Passed(asked["folder"], asked["iterations"])
     waited(lambda: traces(asked["traces"]) - before or passed(), asked["iterations_s"])
     times.note("stop_ns")
+    end = time.monotonic() + asked["export_s"]
     try:
         # It is answered when what was written is whole; one that has stopped by itself may say that it has.
         status = post(asked["url"], stop, stop_body, asked["export_s"])
+        # Ranks stop by themselves one after another, and an answer is that of one of them.
+        ranks = asked.get("ranks", 1)
+        whole = Whole(lambda: traces(asked["traces"]) - before, ranks)
+        waited(whole, max(end - time.monotonic(), 0.0) if ranks > 1 else 0.0)
     finally:
         times.note("end_ns")
     written = traces(asked["traces"]) - before
@@ -196,6 +219,8 @@ def capture(asked: dict[str, Any]) -> dict[str, Any]:
         files = collected(asked, (by_command if "command" in asked else by_server)(asked, times))
     except Lost as error:
         lost = str(error)
+    if lost is None and len(files) < asked.get("ranks", 1):
+        lost = f"{len(files)} of {asked['ranks']} ranks wrote a trace"
     return {"type": "capture", "name": asked["name"], **times.noted, "files": files, "lost": lost}
 
 

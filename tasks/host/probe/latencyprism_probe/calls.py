@@ -1,6 +1,6 @@
 """Points that the user names: each call becomes a record, with attributes of its arguments and its result.
 
-LPRISM_PROBE_POINTS names a JSON file, a list of
+LPRISM_PROBE_POINTS is a JSON list, or names a file of one, of
 
     {"point": "package.module:Class.function", "attributes": ["args.1.mode", "kwargs.n", "result.x"]}
 
@@ -45,8 +45,7 @@ def points(sink: Sink) -> Iterator[tuple[str, str, Callable[[Function], Function
     if not CONFIG:
         return
     try:
-        with open(CONFIG, encoding="utf-8") as file:
-            entries = json.load(file)
+        entries = json.loads(_written(CONFIG))
     except (OSError, ValueError) as error:
         sink.notes.append(missing(CONFIG, f"cannot be read: {error}"))
         return
@@ -61,6 +60,13 @@ def points(sink: Sink) -> Iterator[tuple[str, str, Callable[[Function], Function
             sink.notes.append(missing(str(named or json.dumps(entry)), str(error)))
         else:
             yield point.module, point.path, point.around
+
+
+def _written(config: str) -> str:
+    if config.lstrip().startswith("["):
+        return config
+    with open(config, encoding="utf-8") as file:
+        return file.read()
 
 
 def missing(point: str, reason: str) -> Record:
