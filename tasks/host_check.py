@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks import attached
 from tasks import server as servers
 from tasks.addresses import reachable
+from tasks.engine_spec import Engine
 from tasks.engines import adapter, is_tested
 from tasks.fault import Fault
 from tasks.plan import plan
-from tasks.remote import HostError, Supervisor, supervise
+from tasks.remote import HostError, Supervisor, forget_command, supervise
 from tasks.session import FREE_BYTES_A_CELL, engine_python
 from tasks.settings import LprismError
 from tasks.spec import LAB, CampaignSpec, Host
@@ -27,6 +29,12 @@ CLOCK_LIMIT_S = 1.0
 REFUSALS = {
     "this host is dirty": ("clean", "lprism restore {host}"),
     "another campaign has this host": ("lease", "wait until it is done, or end it"),
+    "has CHANGED": ("host key", "if it is a new machine, forget the old key: {forget}"),
+    "not found in known_hosts": ("host key", "look at the key and take it: ssh {where}"),
+    "a passphrase is wanted": ("login", "leave out identity_file, and load the key with ssh-add"),
+    "it asks for a password": ("login", "let your key in: ssh-copy-id {where}"),
+    "login refused": ("login", "give the right user and identity_file, or ssh-copy-id {where}"),
+    "waits for an answer": ("login", "see what `ssh {where} true` asks, and have it ask nothing"),
     "python 3.9": ("python", "install python 3.9 or newer there"),
     "python3 exited with": ("python", "install python 3.9 or newer there"),
 }
@@ -75,12 +83,15 @@ def _finding(host: Host, name: str, *, passed: bool, found: str, remedy: str) ->
 
 def _refusal(host: Host, said: str) -> Finding:
     found = said.removeprefix(f"{host.name}: ")
+    where = f"{host.user}@{host.address}" if host.user else str(host.address)
+    if host.port:
+        where = f"-p {host.port} {where}"
+    forget = forget_command(str(host.address), host.port, host.known_hosts)
     for words, (name, remedy) in REFUSALS.items():
         if words in found:
-            return _finding(host, name, passed=False, found=found, remedy=remedy.format(host=host.name))
-    port = f"-p {host.port} " if host.port else ""
-    where = f"{host.user}@{host.address}" if host.user else host.address
-    remedy = "try again with another --home" if host.name == LAB else f"see that `ssh {port}{where}` gets in"
+            told = remedy.format(host=host.name, where=where, forget=forget)
+            return _finding(host, name, passed=False, found=found, remedy=told)
+    remedy = "try again with another --home" if host.name == LAB else f"see that `ssh {where}` gets in"
     return _finding(host, "ssh", passed=False, found=found, remedy=remedy)
 
 
@@ -89,7 +100,8 @@ Answer = tuple[str, bool, str, str]  # check, passed, what was found, what to do
 
 def _answers(visit: Visit) -> Iterator[Answer]:
     facts, host = visit.facts, visit.host
-    yield "ssh", True, f"{host.address or host.name} answers, and its host key is known", ""
+    yield "ssh", True, f"{host.address or host.name} answers, and lets us in", ""
+    yield "host key", True, "it is the one that is known", ""
     yield "python", True, str(facts["python"]), ""
     yield "clean", True, "nothing is left of earlier sessions", ""
     yield "lease", True, "no campaign has it", ""
@@ -147,24 +159,78 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def _engines(visit: Visit) -> Iterator[Answer]:
-    ours = servers.our_cpus(visit.host, visit.facts)
     for engine in visit.spec.engines:
-        name = f"engine {engine}"
-        try:
-            python = engine_python(visit.host, engine)
-            command = adapter(engine.kind).version_command(python)
-            version = str(visit.supervisor.ask("output", argv=command, cpus=ours)).strip()
-            untested = "" if is_tested(engine.kind, version) else ", a version that is untested with us"
-            yield name, True, f"{engine.kind} {version} of {python}{untested}", ""
-        except LprismError as error:
-            remedy = (
-                f"lprism engines install {engine.kind}-cpu"
-                if visit.host.name == LAB
-                else "name a python that has it"
-            )
-            yield name, False, _why(visit, error), remedy
+        if engine.attach:
+            yield from _attached(visit, engine)
+        else:
+            yield _installed(visit, engine)
+        if engine.client_python or engine.attach:
+            yield _client(visit, engine)
+        if visit.host.gpus and (ranks := adapter(engine.kind).ranks(engine.args)) > len(visit.host.gpus):
+            found = f"{ranks} are asked for by its arguments, and gpus names {len(visit.host.gpus)}"
+            yield f"gpus of {engine}", False, found, "name more gpus, or ask for fewer in args"
         if engine.port is not None:
             yield _port(visit, engine.port)
+
+
+def _installed(visit: Visit, engine: Engine) -> Answer:
+    name = f"engine {engine}"
+    try:
+        python = engine_python(visit.host, engine)
+        version = _version(visit, engine, python)
+    except LprismError as error:
+        is_lab = visit.host.name == LAB
+        remedy = f"lprism engines install {engine.kind}-cpu" if is_lab else "name a python that has it"
+        return name, False, _why(visit, error), remedy
+    return name, True, f"{engine.kind} {version} of {python}{_untested(engine, version)}", ""
+
+
+def _version(visit: Visit, engine: Engine, python: str) -> str:
+    command = adapter(engine.kind).version_command(python)
+    ours = servers.our_cpus(visit.host, visit.facts)
+    return str(visit.supervisor.ask("output", argv=command, cpus=ours)).strip()
+
+
+def _untested(engine: Engine, version: str) -> str:
+    return "" if is_tested(engine.kind, version) else ", a version that is untested with us"
+
+
+def _attached(visit: Visit, engine: Engine) -> Iterator[Answer]:
+    """A server that somebody else runs: what it says, whether its process is seen, and its log."""
+    name, ours = f"engine {engine}", servers.our_cpus(visit.host, visit.facts)
+    try:
+        nobody = servers.Client("", "")
+        server = attached.attach(visit.supervisor, visit.host, visit.facts, engine, nobody)
+    except LprismError as error:
+        yield name, False, _why(visit, error), "see that it runs, and that attach and model are right"
+        return
+    yield name, True, f"{engine.kind} {server.version} answers{_untested(engine, server.version)}", ""
+    seen = f"pid {server.pid}, process session {server.session}"
+    why = (
+        f"not seen: {attached.look(visit.supervisor, engine, ours)['why']}" if server.session is None else ""
+    )
+    wanted = engine.allow_faults
+    yield f"process of {engine}", not (why and wanted), why or seen, "log in as root or as its user"
+    if engine.log:
+        try:
+            visit.supervisor.ask("output", argv=["test", "-r", engine.log], cpus=ours)
+            yield "log", True, f"{engine.log} can be read", ""
+        except HostError:
+            yield "log", False, f"{engine.log} cannot be read", "name the file that its output goes to"
+
+
+def _client(visit: Visit, engine: Engine) -> Answer:
+    name = f"client of {engine}"
+    try:
+        python = engine.client_python or engine_python(visit.host, engine)
+        return name, True, f"{engine.kind} {_version(visit, engine, python)} of {python}", ""
+    except LprismError as error:
+        return (
+            name,
+            False,
+            _why(visit, error),
+            "name as client_python an interpreter that has the load client",
+        )
 
 
 def _port(visit: Visit, port: int) -> Answer:
@@ -197,7 +263,9 @@ def _fault(visit: Visit, anomaly: str, strength: Mapping[str, Any]) -> Answer:
             log=f"{visit.supervisor.folder}/fault.log", gpus=visit.host.gpus, python=python,
         )  # fmt: skip
     except HostError as error:
-        return name, False, _why(visit, error), "give the host what is missing, or leave the scenario out"
+        why, is_root = _why(visit, error), bool(visit.facts["root"])
+        root = "" if is_root else "log in as root (nothing here answers sudo), "
+        return name, False, why, f"{root}give the host what is missing, or leave the scenario out"
     return name, True, f"it can be had, and shown by {fault.effect['metric']}", ""
 
 

@@ -266,17 +266,30 @@ def _open(connection: fabric.Connection, address: Address) -> None:
         connection.open()
         connection.transport.set_keepalive(KEEPALIVE_S)
     except paramiko.BadHostKeyException as error:
+        forget = forget_command(address.address, address.port, address.known_hosts)
         raise HostError(
             f"{address.name}: the host key of {address.address} has CHANGED: if that is right, "
-            f"remove the old one with ssh-keygen -R {address.address}"
+            f"remove the old one with {forget}"
         ) from error
+    except paramiko.PasswordRequiredException as error:
+        raise HostError(f"{address.name}: a passphrase is wanted for {address.identity_file}") from error
     except paramiko.AuthenticationException as error:
-        raise HostError(f"{address.name}: login refused ({error}): check user and identity_file") from error
+        allowed = getattr(error, "allowed_types", [])
+        password = ": it asks for a password" if "password" in allowed and "publickey" not in allowed else ""
+        raise HostError(
+            f"{address.name}: login refused ({error}){password}: check user and identity_file"
+        ) from error
     except paramiko.SSHException as error:
         hint = ": connect once with ssh and check the key" if "known_hosts" in str(error) else ""
         raise (HostError if hint else LinkError)(f"{address.name}: {error}{hint}") from error
     except (OSError, EOFError) as error:
         raise LinkError(f"{address.name}: {address.address} cannot be reached ({error})") from error
+
+
+def forget_command(address: str, port: int | None, known_hosts: Path | str | None) -> str:
+    """The command by which a user forgets a host's old key, wherever it is noted."""
+    named = address if port in (None, 22) else f"[{address}]:{port}"
+    return shlex.join(["ssh-keygen", "-R", named, *(["-f", str(known_hosts)] if known_hosts else [])])
 
 
 def _login(address: Address) -> dict[str, Any]:
@@ -338,11 +351,22 @@ def run(connection: fabric.Connection, address: Address, argv: list[str]) -> str
     except Exception as error:
         if isinstance(error, OSError | EOFError | paramiko.SSHException):
             raise LinkError(f"{address.name}: {error or repr(error)}") from error
-        raise LinkError(f"{address.name}: {argv[0]} did not end within {COMMAND_S:.0f} s") from error
+        late = f"{address.name}: {argv[0]} did not end within {COMMAND_S:.0f} s"
+        if asked := _asked(error):
+            raise HostError(f"{late}: something there waits for an answer to {asked!r}") from error
+        raise LinkError(late) from error
     if ended.exited != 0:
         said = (ended.stderr or ended.stdout).strip()[-300:]
         raise HostError(f"{address.name}: {argv[0]} exited with {ended.exited}: {said}")
     return str(ended.stdout)
+
+
+def _asked(error: Exception) -> str | None:
+    """What a command that ran out of time had asked for: a password, or anything that ends in a colon."""
+    result = getattr(error, "result", None)
+    said = "\n".join([getattr(result, "stdout", ""), getattr(result, "stderr", "")]).strip()
+    last = said.rpartition("\n")[2].strip()
+    return last[-100:] if last.endswith((":", "?")) else None
 
 
 def _start(connection: fabric.Connection, address: Address, code: str, words: list[str]) -> paramiko.Channel:

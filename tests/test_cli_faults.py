@@ -519,14 +519,14 @@ def test_a_dead_host_does_not_stop_the_look_at_the_others(sshd: Address, run: Ru
     spec = written(tmp_path, spec_of(dead, good, scenarios=scenarios))
     code, found = checks(run, spec)
     assert [name for host, name in found if host == "good"] == [
-        "ssh", "python", "clean", "lease", "clock", "disk", "cpus", "engine vllm steady", "faults", "sham",
-        f"{SQUEEZE} share_pct=50",
+        "ssh", "host key", "python", "clean", "lease", "clock", "disk", "cpus", "engine vllm steady",
+        "faults", "sham", f"{SQUEEZE} share_pct=50",
     ]  # fmt: skip
     assert [key for key, row in found.items() if not row["passed"]] == [("dead", "ssh")]
     assert "cannot be reached" in found["dead", "ssh"]["found"]
     assert code == 1
     said = run("hosts", "check", spec)
-    assert (said.code, said.err) == (1, "lprism: 1 of 12 checks failed, on dead\n")
+    assert (said.code, said.err) == (1, "lprism: 1 of 13 checks failed, on dead\n")
     assert [line.split()[2] for line in said.out.splitlines() if line.split()[:1] == ["dead"]] == ["FAIL"]
     assert run("hosts", "check", written(tmp_path, spec_of(good))).code == 0
 
@@ -570,8 +570,8 @@ def test_a_host_that_is_not_known_fails_with_the_reason(sshd: Address, run: Run,
     (tmp_path / "known_hosts").write_text("")
     unknown = host_of(replace(sshd, known_hosts=tmp_path / "known_hosts"))
     code, found = checks(run, written(tmp_path, spec_of(unknown)))
-    assert (code, list(found)) == (1, [("sshd", "ssh")])
-    assert "known_hosts" in found["sshd", "ssh"]["found"]
+    assert (code, list(found)) == (1, [("sshd", "host key")])
+    assert "known_hosts" in found["sshd", "host key"]["found"]
     assert (tmp_path / "known_hosts").read_text() == ""
 
 

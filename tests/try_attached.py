@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tasks.engines import vllm
+from tasks.engines import ArgumentValue, vllm
 from tasks.host import facts, listener, ports
 from tasks.lab.install import installed_for
 from tasks.lab.tiny_model import make_tiny_model
@@ -27,7 +27,7 @@ from tasks.traces.bundle import ingest_bundle
 from tests.live_engine import Live, end_session, wait_ready
 from tests.test_run import run_all
 
-ARGS = {
+ARGS: dict[str, ArgumentValue] = {
     "load-format": "dummy", "enforce-eager": True, "max-model-len": 2048, "max-num-seqs": 16,
     "enable-logging-iteration-details": True,
 }  # fmt: skip
@@ -43,7 +43,7 @@ def say(*parts: object) -> None:
 @contextmanager
 def somebodys(folder: Path) -> Iterator[tuple[Live, str, subprocess.Popen[bytes]]]:
     """A vLLM in a process session of its own, on the first CPU; nothing of ours is in it."""
-    python, model, port = installed_for("vllm").python, str(make_tiny_model(cache_path())), ports.free(None)
+    python, model, port = str(installed_for("vllm").python), str(make_tiny_model(cache_path())), ports.free(None)
     live = Live(f"http://127.0.0.1:{port}", folder, folder / "vllm.log")
     words = ["taskset", "-c", str(facts.usable_cpus()[0])]
     words += vllm.serve_command(python, model, "127.0.0.1", port, ARGS)
