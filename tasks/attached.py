@@ -50,11 +50,8 @@ def attach(
 
 
 def look(supervisor: Supervisor, engine: Engine, cpus: list[int]) -> dict[str, Any]:
-    """What the host can say of the server, as tasks/host/listener.py tells it. Raises HostError."""
-    speaks = adapter(engine.kind)
-    words = [str(engine.attach), speaks.GENERATED, *speaks.VERSION_PATHS]
-    command = [supervisor.python, "-m", "tasks.host.listener", *words]
-    return servers.last_object(str(supervisor.ask("output", argv=command, cpus=cpus)))
+    """What the host can say of the server. Raises HostError."""
+    return servers.look(supervisor, engine, str(engine.attach), cpus)
 
 
 def session_of(server: Server) -> int:

@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tasks import attached
+from tasks import attached, containers
 from tasks import server as servers
 from tasks.addresses import reachable
-from tasks.engine_spec import Engine
+from tasks.engine_spec import Container, Engine
 from tasks.engines import adapter, is_tested
 from tasks.fault import Fault
 from tasks.plan import plan
@@ -164,6 +164,8 @@ def _engines(visit: Visit) -> Iterator[Answer]:
             yield from _attached(visit, engine)
         else:
             yield _installed(visit, engine)
+        if engine.container and engine.container.name:
+            yield _mounted(visit, engine, engine.container)
         if engine.client_python or engine.attach:
             yield _client(visit, engine)
         if visit.host.gpus and (ranks := adapter(engine.kind).ranks(engine.args)) > len(visit.host.gpus):
@@ -181,14 +183,26 @@ def _installed(visit: Visit, engine: Engine) -> Answer:
     except LprismError as error:
         is_lab = visit.host.name == LAB
         remedy = f"lprism engines install {engine.kind}-cpu" if is_lab else "name a python that has it"
+        if engine.container:
+            remedy = "see that docker runs there, and that the container or the image is on the host"
         return name, False, _why(visit, error), remedy
     return name, True, f"{engine.kind} {version} of {python}{_untested(engine, version)}", ""
 
 
 def _version(visit: Visit, engine: Engine, python: str) -> str:
-    command = adapter(engine.kind).version_command(python)
-    ours = servers.our_cpus(visit.host, visit.facts)
-    return str(visit.supervisor.ask("output", argv=command, cpus=ours)).strip()
+    return servers.version_of(visit.supervisor, engine, python, servers.our_cpus(visit.host, visit.facts))
+
+
+def _mounted(visit: Visit, engine: Engine, container: Container) -> Answer:
+    """Whether a container that runs already has our folder under the path that it has on the host."""
+    command, ours = ["test", "-d", visit.supervisor.code], servers.our_cpus(visit.host, visit.facts)
+    name, base = f"container of {engine}", str(PurePosixPath(visit.supervisor.code).parent)
+    remedy = f"start it with --volume={base}:{base} --network=host --pid=host"
+    try:
+        visit.supervisor.ask("output", argv=containers.once(container, command), cpus=ours)
+    except HostError as error:
+        return name, False, f"our folder is not there: {_why(visit, error)}", remedy
+    return name, True, f"{container.name} has our folder", ""
 
 
 def _untested(engine: Engine, version: str) -> str:

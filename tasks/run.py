@@ -146,10 +146,10 @@ class Run:
             version=self.server.client.version,
         )  # fmt: skip
         self.commands["load"] = command
+        argv, env = servers.client_command(self.supervisor, self.server, command, self.our_cpus)
         self.supervisor.ask("record", run_folder=self.folder)
         self.supervisor.ask(
-            "start", name="load", argv=command, log=f"{self.folder}/load.log",
-            cpus=self.our_cpus, env=self.server.client_env,
+            "start", name="load", argv=argv, log=f"{self.folder}/load.log", cpus=self.our_cpus, env=env
         )  # fmt: skip
         if not self._is_loaded():
             raise RunFailed(f"no batches after {LOAD_START_S:.0f} s of load: {self._last_words('load')}")

@@ -6,11 +6,12 @@ Knows the supervisor's requests and the engine's command lines; decides nothing 
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from tasks.engine_spec import Engine
+from tasks import containers
+from tasks.engine_spec import Container, Engine
 from tasks.engines import Adapter, adapter, engine_key, last_words
 from tasks.modes import DeepDive
 from tasks.remote import HostError, Supervisor
@@ -66,8 +67,15 @@ def client(
 ) -> Client:
     """The load client of an engine: `client_python` where the spec names one. Raises HostError."""
     python = engine.client_python or python
+    return Client(python, version_of(supervisor, engine, python, our_cpus(host, facts)))
+
+
+def version_of(supervisor: Supervisor, engine: Engine, python: str, cpus: list[int]) -> str:
+    """The version that an interpreter has of an engine, in its container if any. Raises HostError."""
     command = adapter(engine.kind).version_command(python)
-    return Client(python, str(supervisor.ask("output", argv=command, cpus=our_cpus(host, facts))).strip())
+    if engine.container:
+        command = containers.once(engine.container, command)
+    return str(supervisor.ask("output", argv=command, cpus=cpus)).strip()
 
 
 def start(
@@ -81,12 +89,8 @@ def start(
     Raises:
         ServerError: it died, or is not ready within READY_S; with its last log lines.
     """
-    if engine.container:
-        raise ServerError(f"{host.name}: {engine}: containers are not there yet")
     speaks = adapter(engine.kind)
-    version = str(
-        supervisor.ask("output", argv=speaks.version_command(python), cpus=our_cpus(host, facts))
-    ).strip()
+    version = version_of(supervisor, engine, python, our_cpus(host, facts))
     load = client(supervisor, host, facts, engine, python)
     port = supervisor.ask("port", wanted=engine.port)
     traces = trace_folder(supervisor)
@@ -99,10 +103,13 @@ def start(
     environment = speaks.serve_environment(cpu=not host.gpus, threads=len(cpus), offline=offline)
     if deep:
         environment |= speaks.profile_environment(traces, version, stack=deep.stack)
-    session = supervisor.ask(
-        "start", name="engine", argv=command, log=log, cpus=cpus,
-        env={**environment, **_environment(supervisor, host, engine), **_with_probe(supervisor, given)},
-    )  # fmt: skip
+    environment |= {**_environment(supervisor, host, engine), **_with_probe(supervisor, given)}
+    if engine.container:
+        session = _start_in(supervisor, engine.container, command, environment, log, cpus, host.gpus)
+    else:
+        session = supervisor.ask(
+            "start", name="engine", argv=command, log=log, cpus=cpus, env=environment
+        )  # fmt: skip
     launch: dict[str, Any] = {**masked(engine.args), "env": masked(given), "engine_cpus": len(cpus)}
     if deep:  # another server: a model of its own describes it
         launch["profiler_stack"] = deep.stack
@@ -115,7 +122,52 @@ def start(
         load, deep,
     )  # fmt: skip
     _wait_ready(supervisor, server)
+    if engine.container:
+        return replace(server, session=_session_in(supervisor, server, our_cpus(host, facts)))
     return server
+
+
+def _start_in(
+    supervisor: Supervisor, container: Container, command: list[str], environment: Mapping[str, str],
+    log: str, cpus: list[int], gpus: list[int],
+) -> int:  # fmt: skip
+    """Start the server in its container; returns the session of what ends it, which is not the server's."""
+    if container.image:  # docker gives it the GPUs that it is to see, counted from 0
+        environment = {name: it for name, it in environment.items() if name != "CUDA_VISIBLE_DEVICES"}
+    base, pid_file = str(PurePosixPath(supervisor.code).parent), f"{supervisor.folder}/engine.pid"
+    commands = containers.server(container, command, environment, base, pid_file, cpus, gpus)
+    argv, env = containers.wrapped(commands, environment, supervisor.python, supervisor.code)
+    return int(supervisor.ask("start", name="engine", argv=argv, log=log, cpus=cpus, env=env))
+
+
+def _session_in(supervisor: Supervisor, server: Server, cpus: list[int]) -> int:
+    """The server's own process session as the host sees it. Raises ServerError where it cannot be seen."""
+    found = look(supervisor, server.engine, server.url, cpus)
+    if found["session"] is None:
+        raise ServerError(f"{supervisor.name}: the server in the container is not seen: {found['why']}")
+    return int(found["session"])
+
+
+def look(supervisor: Supervisor, engine: Engine, url: str, cpus: list[int]) -> dict[str, Any]:
+    """What the host can say of a server that it did not start, as tasks/host/listener.py tells it."""
+    speaks = adapter(engine.kind)
+    words = [url, speaks.GENERATED, *speaks.VERSION_PATHS]
+    command = [supervisor.python, "-m", "tasks.host.listener", *words]
+    said = str(supervisor.ask("output", argv=command, cpus=cpus))
+    found: dict[str, Any] = json.loads(said.strip().rpartition("\n")[2])
+    return found
+
+
+def client_command(
+    supervisor: Supervisor, server: Server, command: list[str], cpus: list[int]
+) -> tuple[list[str], dict[str, str]]:
+    """The load client's command line and variables, where its server is: in the same container."""
+    container = server.engine.container
+    if container is None:
+        return command, server.client_env
+    pid_file = f"{supervisor.folder}/load.pid"
+    commands = containers.inside(container, command, server.client_env, pid_file, cpus)
+    return containers.wrapped(commands, server.client_env, supervisor.python, supervisor.code)
 
 
 def unstarted(engine: Engine) -> Server:
@@ -140,12 +192,6 @@ def our_cpus(host: Host, facts: Mapping[str, Any]) -> list[int]:
 def engine_cpus(host: Host, facts: Mapping[str, Any]) -> list[int]:
     """The host's CPUs for the server and for faults that press on it; all where the spec does not say."""
     return list(host.engine_cpus or facts["usable_cpus"])
-
-
-def last_object(said: str) -> dict[str, Any]:
-    """The JSON object in the last line that a program on the host printed."""
-    found: dict[str, Any] = json.loads(said.strip().rpartition("\n")[2])
-    return found
 
 
 def _environment(supervisor: Supervisor, host: Host, engine: Engine) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import attached
+from tasks import attached, containers
 from tasks import server as servers
 from tasks.addresses import reachable
 from tasks.engine_spec import Engine
@@ -132,6 +132,8 @@ def engine_python(host: Host, engine: Engine) -> str:
     """The interpreter of the engine on the host. Raises LprismError when nobody said which."""
     if python := engine.python or (engine.client_python if engine.attach else None):
         return python
+    if engine.container:
+        return containers.PYTHON
     if host.name != LAB:
         raise LprismError(
             f"engine {engine.kind} on {host.name} needs `python`: the path of its interpreter there"

@@ -43,7 +43,8 @@ def say(*parts: object) -> None:
 @contextmanager
 def somebodys(folder: Path) -> Iterator[tuple[Live, str, subprocess.Popen[bytes]]]:
     """A vLLM in a process session of its own, on the first CPU; nothing of ours is in it."""
-    python, model, port = str(installed_for("vllm").python), str(make_tiny_model(cache_path())), ports.free(None)
+    python, model = str(installed_for("vllm").python), str(make_tiny_model(cache_path()))
+    port = ports.free(None)
     live = Live(f"http://127.0.0.1:{port}", folder, folder / "vllm.log")
     words = ["taskset", "-c", str(facts.usable_cpus()[0])]
     words += vllm.serve_command(python, model, "127.0.0.1", port, ARGS)
