@@ -1,5 +1,6 @@
 """Cycles: what delimits them, what belongs to them, and what is said where a trace is odd."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,13 @@ from typing import Any
 import duckdb
 import pytest
 
+from tasks.cli import main
+from tasks.deepdive.breakdown import HEAD, breakdown
+from tasks.deepdive.cycles import divide_campaign, divide_run
 from tasks.deepdive.usage import own
 from tasks.settings import LprismError
+from tasks.traces.registry import find, ingest
+from tasks.warehouse import query
 from tests.cycle_cases import US, decode, divided, divided_file, event, launched, python
 from tests.foreign_cases import DATA, rows
 
@@ -294,3 +300,76 @@ def test_call_statistics_find_what_labels_tell(tmp_path: Path, monkeypatch: pyte
     assert [mode for mode, *_ in found] == [mode for mode, *_ in labelled]
     for (_, call, lasts), (_, label, shorter) in zip(found, labelled, strict=True):
         assert call <= label <= label + shorter <= call + lasts
+
+
+TWO_STEPS = [
+    decode(100, 40),
+    python("model.py(3): forward", 101, 30),
+    *(event("cpu_op", "aten::linear", 105 + 10 * n, 8) for n in range(2)),
+    *(one for n in range(2) for one in launched(107 + 10 * n, n, ("void gemm<128>(int)", 150 + 20 * n, 20))),
+    decode(200, 40),
+]
+
+
+def ingested(home: Path, *events: dict[str, Any]) -> str:
+    """A home with a run of these events; its name."""
+    (home / "theirs.json").write_text(json.dumps({"traceEvents": events}))
+    (found,) = find(home / "theirs.json")
+    return ingest(home, found).run_name
+
+
+def test_one_cycle_as_text(tmp_path: Path) -> None:
+    """Callers before what they call, calls in one place in one line, with the GPU work of each."""
+    name = ingested(tmp_path, *TWO_STEPS)
+    divide_run(tmp_path, name)
+    head, anchor, work, _, *lines = breakdown(tmp_path, name, 1).splitlines()
+    assert head.endswith("process 7, cycle 1: decode, 4 requests, 0.100 ms")
+    assert anchor == "anchor step label: 0.040 ms"
+    assert work == "2 pieces of GPU work, 0.040 ms, from 0.050 to 0.090 ms after its start"
+    assert [line.split() for line in lines] == [
+        ["0.040", "2", "0.050", "0.090", "thread", "1"],
+        ["0.030", "1", "0.040", "2", "0.050", "0.090", "model.py:", "forward"],
+        ["0.016", "2", "0.040", "2", "0.050", "0.090", "aten::linear"],
+        ["0.002", "2", "0.040", "2", "0.050", "0.090", "cudaLaunchKernel"],
+        ["0.040", "2", "0.050", "0.090", "[GPU]", "gemm"],
+    ]
+    indents = [len(line[len(HEAD) :]) - len(line[len(HEAD) :].lstrip()) for line in lines]
+    assert indents == [0, 2, 4, 6, 8]
+    with pytest.raises(LprismError, match="has no cycle 9 of process 7: it has 2"):
+        breakdown(tmp_path, name, 9, 7)
+
+
+def test_the_command_divides_a_run_and_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Candidates, cycles, shares and warnings for people; the same for programs; the tables can be asked."""
+    name = ingested(tmp_path, *TWO_STEPS)
+    said = []
+    for words in ([], ["--json"], ["--cycle", "1"], ["--anchor", "nothing"]):
+        monkeypatch.setattr("sys.argv", ["lprism", "cycles", name, "--home", str(tmp_path), *words])
+        with pytest.raises(SystemExit) as end:
+            main.run()
+        said.append((end.value.code, capsys.readouterr()))
+    assert [code for code, _ in said] == [0, 0, 0, 1]
+    assert "step label" in said[0][1].out
+    assert "warning: no counter was sampled" in said[0][1].out
+    told = json.loads(said[1][1].out)
+    assert (told["cycles"], told["anchors"], told["modes"][0]["forward_mode"]) == (
+        2,
+        ["step label"],
+        "decode",
+    )
+    assert "cycle 1: decode" in said[2][1].out
+    assert "unknown anchor 'nothing'" in said[3][1].err
+    assert query(tmp_path, "SELECT COUNT(*) FROM function_usage JOIN cycles USING (run_id, cycle_index)")[
+        1
+    ] == [(1,)]
+
+
+def test_a_campaign_is_divided_once(tmp_path: Path) -> None:
+    """A run that has been divided since it was loaded is left alone."""
+    name = ingested(tmp_path, *TWO_STEPS)
+    campaign = name.partition("/")[0]
+    done, failed = divide_campaign(tmp_path, campaign)
+    assert ([one.cycles for one in done.values()], failed) == ([2], {})
+    assert divide_campaign(tmp_path, campaign) == ({}, {})

@@ -1,6 +1,7 @@
 -- One row per function of one trace that may delimit cycles, the best of each process first.
 -- Grain: (process, function_name). Reads: calls, work, functions. Params: $file_number, $anchor.
--- A step does all the work, again and again: work is launches of GPU work, else operators. A candidate covers when it
+-- A step does all the work, again and again: work is launches of GPU work, else operators, and what does less than a
+-- quarter of its process's is no step. A candidate covers when it
 -- does nearly as much of its process's work as any; it is busy when most of its calls do work. Among those the engines'
 -- own step functions come first, then the program's own before that of libraries, then what takes most time, that is,
 -- the outermost: layers lie within steps. What only waits is no candidate, unless it is named. $anchor is a name, its
@@ -84,4 +85,4 @@ SELECT
     is_known,
     covers
 FROM judged
-WHERE $anchor IS NOT NULL OR works >= 0.5 * most_works;
+WHERE $anchor IS NOT NULL OR (works >= 0.5 * most_works AND work_pct >= 25);

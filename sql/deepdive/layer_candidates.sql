@@ -1,7 +1,7 @@
 -- One row per function of one trace that may be a layer: called several times in one step, one call after the other.
 -- Grain: (process, function_name). Reads: calls, steps, functions. Params: $file_number, $anchor.
--- Layers share the steps' work among them. Among those that do nearly as much of it as any, one that is a module of
--- the model comes first, then what takes most time. Steps that replay graphs show no layers, and are left out.
+-- Layers share a step's work among them, each about as much. Among those that do nearly as much of it as any, a module
+-- of the model comes first, then what takes most time. Steps that replay graphs show no layers, and are left out.
 CREATE OR REPLACE TEMP TABLE candidates AS
 WITH
 stepped AS (
@@ -11,18 +11,28 @@ stepped AS (
     WHERE c.end_ns <= s.start_ns + s.execute_ns
 ),
 
-by_step AS (
-    SELECT process, plain_name, step_ns, COUNT(*) AS calls
+usual AS (
+    SELECT process, plain_name, step_ns, COUNT(*) AS calls, MEDIAN(works) AS works
     FROM stepped
     WHERE works > 0
     GROUP BY process, plain_name, step_ns
 ),
 
+alike AS (
+    SELECT
+        u.process, u.plain_name, u.step_ns, u.calls,
+        COUNT(*) FILTER (WHERE s.works BETWEEN 0.5 * u.works AND 2 * u.works) AS alike
+    FROM usual AS u
+    INNER JOIN stepped AS s ON s.process = u.process AND s.plain_name = u.plain_name AND s.step_ns = u.step_ns
+    WHERE s.works > 0
+    GROUP BY u.process, u.plain_name, u.step_ns, u.calls
+),
+
 repeated AS (
-    SELECT process, plain_name, MEDIAN(calls) AS calls_a_step, COUNT(*) AS steps
-    FROM by_step
+    SELECT process, plain_name
+    FROM alike
     GROUP BY process, plain_name
-    HAVING MEDIAN(calls) >= 3 AND MIN(calls) * 2 >= MAX(calls)
+    HAVING MEDIAN(calls) >= 3 AND MIN(calls) * 2 >= MAX(calls) AND SUM(alike) >= 0.8 * SUM(calls)
 ),
 
 about AS (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tasks.deepdive import usage
 from tasks.deepdive.anchors import Division, Trace, mark
-from tasks.lake import EVENTS, held, write_parts
+from tasks.lake import EVENTS, SEAL, held, write_parts
 from tasks.lake_rows import rows_of
 from tasks.lake_runs import RunName, find_run
 from tasks.settings import LprismError
@@ -72,10 +72,31 @@ def divide_run(home: Path, run: str, anchor: str | None = None, by: Division = "
 
 
 def is_divided(home: Path, run: str) -> bool:
-    """Whether the run has cycles in the lake. Raises LprismError when there is no such run."""
+    """Whether the run has been divided since it was loaded. Raises LprismError when there is no such run."""
     name = find_run(home, run)
-    loads = held(home, name.campaign).loads
-    return any((load.table, load.part) == ("cycles", name.run_id) for load in loads)
+    made = [
+        load.sealed_ns for load in name.holding.loads if (load.table, load.part) == ("cycles", name.run_id)
+    ]
+    return max(made, default=0) > name.load.sealed_ns
+
+
+def divide_campaign(home: Path, campaign: str) -> tuple[dict[str, Divided], dict[str, str]]:
+    """Divide every run of a campaign that has traces and has not been divided since it was loaded.
+
+    Returns what was divided, and what could not be with the reason, by run_id: one does not stop the others.
+    """
+    holding = held(home, campaign)
+    loads = [load for load in holding.loads if load.table == SEAL]
+    loads += holding.compacted.runs.values() if holding.compacted else []
+    done: dict[str, Divided] = {}
+    failed: dict[str, str] = {}
+    for run in sorted({load.part for load in loads if EVENTS in load.files}):
+        try:
+            if not is_divided(home, run):
+                done[run] = divide_run(home, run)
+        except LprismError as error:
+            failed[run] = str(error)
+    return done, failed
 
 
 def _rows(con: "duckdb.DuckDBPyConnection", name: str) -> tuple[Row, ...]:
