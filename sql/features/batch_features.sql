@@ -137,7 +137,7 @@ SELECT
     CASE WHEN b.goes_on AND b.interval_ns > 0 AND (b.leaving IS NULL OR b.leaving < b.batch_size) THEN b.interval_ns END
         AS interval_ns,
     CASE WHEN b.is_known THEN b.mode END AS forward_mode,
-    b.hides_prefill AND b.is_known AND b.joined > 0 AS prefill_inferred,
+    COALESCE(b.hides_prefill AND b.is_known AND b.joined > 0, FALSE) AS prefill_inferred,
     b.batch_size,
     b.input_length_avg,
     b.input_length_max,

@@ -45,6 +45,9 @@ def validate(campaign: options.Campaign, *, home: options.Home = None, as_json: 
 def train(
     campaign: options.Campaign,
     *,
+    engine: Annotated[
+        str | None, typer.Option(metavar="E", help="Only this engine's models; others stay.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = SEED,
     home: options.Home = None,
 ) -> None:
@@ -52,7 +55,7 @@ def train(
     chosen = options.home_of(home, campaign)
     from tasks.sentinel.registry import train_campaign
 
-    _show(_published(chosen, campaign, "training", lambda: train_campaign(chosen, campaign, seed)))
+    _show(_published(chosen, campaign, "training", lambda: train_campaign(chosen, campaign, seed, engine)))
 
 
 def diagnose(campaign: options.Campaign, *, home: options.Home = None) -> None:

@@ -109,22 +109,25 @@ class Trainer:
         return [self.leave_out(*sorted(fold)) for fold in folds(self.sessions, groups)]
 
     def _trained(self, purpose: str, sessions: frozenset[str], left: tuple[str, ...] | None) -> Trained:
-        candidates = self.candidates(sessions)
+        candidates = self.candidates(sessions, workloads=left is None)
         kind = min(candidates, key=lambda one: one.mape).kind if candidates else KIND
         model, pairs = self.model(sessions, kind), self.heldout(sessions, kind)
         judged = pairs if left is None else [(model, self._rows[name]) for name in left]
         errors = errors_of(judged)
         return Trained(purpose, model, self._limits(sessions, pairs), errors, candidates, left or ())
 
-    def candidates(self, sessions: frozenset[str]) -> tuple[Candidate, ...]:
-        """Give every kind with its errors; none where a single session leaves nothing to compare on."""
+    def candidates(self, sessions: frozenset[str], *, workloads: bool = True) -> tuple[Candidate, ...]:
+        """Give every kind with its errors; none where a single session leaves nothing to compare on.
+
+        `workloads` leaves out whole workloads, too; leave-out models are chosen without, to be done in time.
+        """
         if len(sessions) < LEAST_SESSIONS:
             return ()
-        return tuple(self._candidate(kind, sessions) for kind in RECIPES)
+        return tuple(self._candidate(kind, sessions, workloads=workloads) for kind in RECIPES)
 
-    def _candidate(self, kind: str, sessions: frozenset[str]) -> Candidate:
+    def _candidate(self, kind: str, sessions: frozenset[str], *, workloads: bool) -> Candidate:
         by_session = errors_of(self.heldout(sessions, kind))
-        several = len({self._workloads[name] for name in sessions}) > 1
+        several = workloads and len({self._workloads[name] for name in sessions}) > 1
         by_workload = errors_of(self.heldout(sessions, kind, self._workloads.get)) if several else None
         return Candidate(kind, by_session, by_workload)
 
