@@ -84,9 +84,16 @@ def step(ts: float, works: int, wait: float = 0) -> list[dict[str, Any]]:
     """A turn of an engine without labels: it waits, then a worker's step calls a model of three layers."""
     at = ts + wait
     layers = [at + 2 + 5 * layer for layer in range(works)]
-    return [
+    waits = [
+        python("future.py(3): result", ts, wait + 40),  # does all the work, and waits
         python("queue.py(7): get", ts, wait),
+        python("engine.py(5): half", ts + 1, wait - 2),  # takes longest, and does not do all
+        python("engine.py(5): half", at + 1, 21),
+    ]
+    return [
+        *(waits if wait else []),
         python("engine.py(1): worker_step", at, 30),
+        python("engine.py(1): worker_step", at + 0.5, 29),  # calls what it extends
         python("torch/nn/modules/module.py(1): _call_impl", at + 1, 20),
         *(python(f"nn.Module: Layer_{number}", moment, 4) for number, moment in enumerate(layers)),
         *(
@@ -113,7 +120,8 @@ def test_without_labels_the_step_is_found(tmp_path: Path) -> None:
         )
         assert candidates[0] == (1, "engine.py: worker_step", 5, 4, 100.0, True)
         assert {name for _, name, *_ in candidates} == {
-            "engine.py: worker_step", "torch/nn/modules/module.py: _call_impl", "nn.Module: Layer",
+            "engine.py: worker_step", "engine.py: half", "torch/nn/modules/module.py: _call_impl",
+            "nn.Module: Layer",
         }  # fmt: skip
 
 
