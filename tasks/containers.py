@@ -21,16 +21,24 @@ ENTER = (
     "os.sched_setaffinity(0, map(int, sys.argv[2].split(','))); os.execvp(sys.argv[3], sys.argv[3:])"
 )
 # Shells differ in how they are told to kill a group; where an engine is, there is a Python.
-SIGNAL = "import os, signal, sys; os.killpg(int(open(sys.argv[2]).read()), signal.Signals[sys.argv[1]])"
+LEAVE = f"""
+import os, signal, sys, time
+group, end = int(open(sys.argv[1]).read()), time.monotonic() + {STOP_S}
+try:
+    os.killpg(group, signal.SIGTERM)
+    while time.monotonic() < end: os.killpg(group, 0); time.sleep(0.05)
+    os.killpg(group, signal.SIGKILL)
+except ProcessLookupError: pass
+"""
 
 
 @dataclass(frozen=True)
 class Commands:
-    """A program in a container: what starts it, and what ends it when the first is told to end."""
+    """A program in a container: what starts it, and what ends it, gently first, when it is to end."""
 
     before: list[list[str]]
     start: list[str]
-    end: list[list[str]]
+    end: list[str]
 
 
 def python_of(engine: Engine) -> str:
@@ -61,7 +69,7 @@ def server(
         *(f"--env={name}" for name in sorted(env)), *container.options,
         f"--entrypoint={argv[0]}", container.image, *argv[1:],
     ]  # fmt: skip
-    return Commands([remove], start, [["docker", "stop", "-t", str(STOP_S), NAME], remove])
+    return Commands([remove], start, ["docker", "stop", "-t", str(STOP_S), NAME])
 
 
 def inside(
@@ -71,8 +79,8 @@ def inside(
     name = name_of(container)
     variables = [f"--env={one}" for one in sorted(env)]
     enter = [PYTHON, "-c", ENTER, pid_file, _listed(cpus)]
-    end = [["docker", "exec", name, PYTHON, "-c", SIGNAL, one, pid_file] for one in ("SIGTERM", "SIGKILL")]
-    return Commands([], ["docker", "exec", *variables, name, *enter, *argv], end)
+    leave = ["docker", "exec", name, PYTHON, "-c", LEAVE, pid_file]
+    return Commands([], ["docker", "exec", *variables, name, *enter, *argv], leave)
 
 
 def once(container: Container, argv: Sequence[str]) -> list[str]:

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from tasks import attached
+from tasks.addresses import reachable
 from tasks.host import facts, follow, listener, ports
 from tasks.lake_tables import lake_connection
-from tasks.remote import HostError
-from tasks.server import ServerError
+from tasks.remote import HostError, supervise
+from tasks.server import Client, ServerError
 from tasks.spec import parse_spec
 from tasks.traces.bundle import ingest_bundle
 from tests.openssh import wait_for_port
@@ -196,10 +198,14 @@ def test_a_server_that_is_not_as_the_spec_says_is_refused(
 ) -> None:
     """One line that names it, before anything is loaded."""
     with serving(tmp_path) as (url, log, _):
-        spec = spec_of(url, log)
-        spec["engines"][0] |= change
-        with pytest.raises(ServerError, match=why):
-            run_all(parse_spec(spec, "test"), tmp_path)
+        written = spec_of(url, log)
+        written["engines"][0] |= change
+        spec = parse_spec(written, "test")
+        (host,), (engine,) = spec.hosts, spec.engines
+        with reachable(host, tmp_path) as address, supervise(address, "look") as supervisor:
+            told, client = supervisor.ask("facts"), Client("python3", "0.32.0")
+            with pytest.raises(ServerError, match=why):
+                attached.attach(supervisor, host, told, engine, client)
 
 
 def test_gpus_that_are_not_there_are_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ def test_a_server_in_a_container_is_measured_and_ended(container: Any, docker: P
     assert (manifest["status"], manifest["reason"]) == ("complete", None)
     counters = tmp_path / "home/bundles/life-1" / manifest["run_id"] / "counters.jsonl"
     assert '"process_cpu_usage"' in counters.read_text()
-    assert left_running(tmp_path / "home") == []
-    assert [path.name for path in docker.glob("[!u]*")] == (["serving"] if owner else [])
+    wait_for(lambda: left_running(tmp_path / "home") == [])
+    wait_for(lambda: [path.name for path in docker.glob("[!u]*")] == (["serving"] if owner else []))
     if owner:
         assert owner.poll() is None
         owner.kill()

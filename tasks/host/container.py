@@ -1,10 +1,9 @@
 """A program in a container, as long as this one lives: docker's client can die and leave it running.
 
-    python3 -m tasks.host.container '{"before": [[...]], "start": [...], "end": [[...], [...]]}'
+    python3 -m tasks.host.container '{"before": [[...]], "start": [...], "end": [...]}'
 
-SIGTERM, SIGHUP and SIGINT end it: the commands of `end` are run, one when it has had a while after the one
-before. Variables that begin with LPRISM_IN_ are for the container, without that. Standard library only
-(Python >= 3.9).
+SIGTERM, SIGHUP and SIGINT end it by the command `end`, which is carried out even if we are killed. Variables
+that begin with LPRISM_IN_ are for the container, without that. Standard library only (Python >= 3.9).
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ import sys
 from typing import Any
 
 GIVEN = "LPRISM_IN_"
-END_S = 3.0  # of a command that ends it
-WAIT_S = 1.0  # before a stronger one
+BEFORE_S = 10.0
+END_S = 30.0  # whoever ends us is less patient
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -51,12 +50,15 @@ def run(asked: dict[str, Any]) -> int:
     return child.wait()
 
 
-def _end(child: subprocess.Popen[bytes], commands: list[list[str]]) -> None:
-    """Run what ends it; docker's client is the last."""
-    for words in commands:
-        _try(words)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(WAIT_S)
+def _end(child: subprocess.Popen[bytes], words: list[str]) -> None:
+    """Run what ends it, in a session of its own; docker's client is the last."""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
+            preexec_fn=_open,
+        ).wait(END_S)  # fmt: skip
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(1.0)
     if child.poll() is None:
         child.kill()
 
@@ -69,9 +71,7 @@ def _open() -> None:
 def _try(words: list[str]) -> None:
     """Run a command that may have nothing to do."""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=END_S, check=False, preexec_fn=_open
-        )
+        subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=BEFORE_S, check=False)
 
 
 if __name__ == "__main__":
