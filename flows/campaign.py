@@ -3,22 +3,20 @@
 from pathlib import Path
 
 from prefect import flow
+from prefect.futures import wait
 
-from tasks.campaign import check_host, open_books, plan_cells, run_cell
-from tasks.session import close_campaign, open_session
+from tasks.campaign import plan_cells, serve_host
 from tasks.spec import CampaignSpec
+from tasks.work import campaign_at_work
 
 
 @flow(name="campaign")
-def campaign(spec: CampaignSpec, home: str, instance: str) -> list[str]:
-    """Run the cells of `spec`, host by host; returns each cell's status, in the order they ran."""
+def campaign(spec: CampaignSpec, home: str, instance: str, resume: str = "") -> list[str]:
+    """Run the cells of `spec`, its hosts side by side; returns the status of each cell that was left to run.
+
+    `resume` goes on with an instance that has begun: `pending`, or `failed` to run failed cells again too.
+    """
     cells = plan_cells(spec, instance)
-    open_books(spec, home, instance, cells)
-    statuses = []
-    for host in spec.hosts:
-        mine = [cell for cell in cells if cell.host == host.name]
-        with open_session(spec, host, Path(home), instance) as session:
-            check_host(session, mine)
-            statuses += [run_cell(session, cell, len(cells)) for cell in mine]
-    close_campaign(Path(home), instance)
-    return statuses
+    with campaign_at_work(spec, Path(home), instance, cells, resume) as shared:
+        wait([serve_host.submit(shared, host) for host in spec.hosts])
+    return list(shared.board.statuses.values())

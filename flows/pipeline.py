@@ -10,7 +10,7 @@ from flows.diagnose import diagnose
 from flows.ingest import ingest
 from flows.train import train
 from flows.validate import validate
-from tasks.session import new_instance
+from tasks.books import new_instance
 from tasks.settings import home_path
 from tasks.spec import CampaignSpec
 

@@ -1,14 +1,14 @@
 """The steps of the campaign flow."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks import work
 from tasks.plan import Cell, plan
-from tasks.session import HostSession, open_campaign
-from tasks.spec import CampaignSpec
+from tasks.session import HostSession
+from tasks.spec import CampaignSpec, Host
 
 
 @task(name="plan cells")
@@ -17,10 +17,10 @@ def plan_cells(spec: CampaignSpec, instance: str) -> list[Cell]:
     return plan(spec, instance)
 
 
-@task(name="open books")
-def open_books(spec: CampaignSpec, home: str, campaign: str, cells: Sequence[Cell]) -> None:
-    """Write down what is planned before anything is done."""
-    open_campaign(spec, Path(home), campaign, cells)
+@task(name="serve host", task_run_name="{host.name}", cache_policy=NO_CACHE)
+def serve_host(shared: work.Work, host: Host) -> None:
+    """One host's cells, one at a time; hosts work side by side."""
+    work.work(shared, host, check_host, run_cell)
 
 
 @task(name="check host", cache_policy=NO_CACHE)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.remote import HostError, Supervisor
+from tasks.remote import HostError, LinkError, Supervisor
 from tasks.settings import LprismError
 
 POLL_S = 0.05
@@ -64,9 +64,11 @@ class Fault:
             raise InjectionFailed(f"{self.anomaly} ended before its time: {why}")
 
     def revert(self) -> None:
-        """Undo it. Raises UndoFailed; the host has marked itself dirty then."""
+        """Undo it. Raises UndoFailed (the host has marked itself dirty) or LinkError (it undoes it alone)."""
         try:
             self.supervisor.ask("fault_revert")
+        except LinkError:
+            raise  # the host undoes it by itself, and says at the next visit if it could not
         except HostError as error:
             raise UndoFailed(f"{self.anomaly} could not be undone: {error}") from error
         self.on = False

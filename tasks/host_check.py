@@ -13,12 +13,13 @@ from typing import Any
 from tasks import attached, containers
 from tasks import server as servers
 from tasks.addresses import reachable
+from tasks.books import FREE_BYTES_A_CELL
 from tasks.engine_spec import Container, Engine
 from tasks.engines import adapter, is_tested
 from tasks.fault import Fault
 from tasks.plan import plan
 from tasks.remote import HostError, Supervisor, forget_command, supervise
-from tasks.session import FREE_BYTES_A_CELL, engine_python
+from tasks.session import engine_python
 from tasks.settings import LprismError
 from tasks.spec import LAB, CampaignSpec, Host
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """One thing that began: `cell` of `cells` (0 outside of cells), and the seconds it should take."""
+    """One thing that began: `cell` of `cells` (0 outside of cells), the seconds it should take, and where."""
 
     phase: str
     cell: int = 0
     cells: int = 0
     expected_s: float = 0.0
     detail: str = ""
+    host: str = ""
 
 
 _listeners: list[Callable[[Progress], None]] = []

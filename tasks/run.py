@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks import attached, capture, clock_offset
@@ -26,7 +26,8 @@ from tasks.modes import DEEPDIVE, DeepDive
 from tasks.plan import Cell
 from tasks.progress import Progress, say
 from tasks.recorders import Recorder, Recorders, lacks_slices
-from tasks.remote import HostError, Supervisor
+from tasks.recovery import Recovery, recovery_of
+from tasks.remote import HostError, LinkError, Supervisor
 from tasks.server import Server
 from tasks.settings import LprismError
 from tasks.spec import CampaignSpec, Host, masked
@@ -41,7 +42,13 @@ DEEP_SETTLE_S = 1.5  # perf opens an event on every CPU before it begins
 # The load must outlast the windows: so many prompts as a server this fast would finish in them and the slack.
 FASTEST_STEP_S = 0.004
 LOAD_SLACK_S = 30.0
+FAILED_SHARE = (
+    0.01  # of a run's requests: with more of them failed, the load was not the one that was asked for
+)
 FAULT_MARGIN_S = 60  # the fault ends by itself this long after it should have been undone
+
+
+Phase = dict[str, Any]  # {"name", "start_ns", "duration_ns"}, on the orchestrator's clock
 
 
 class RunFailed(LprismError):
@@ -60,7 +67,7 @@ class Run:
     cells: int
     facts: dict[str, Any]
     marks: list[dict[str, Any]] = field(default_factory=list)
-    phases: list[dict[str, Any]] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
     commands: dict[str, list[str]] = field(default_factory=dict)
     exit_codes: dict[str, int | None] = field(default_factory=dict)
     fault: Fault | None = None
@@ -68,7 +75,12 @@ class Run:
     captures: Captures = field(init=False)
     clock: clock_offset.ClockOffset | None = None
     probe_errors: int | None = None
+    requests: dict[str, int] = field(default_factory=dict)  # how the server answered: ok, failed
+    recovery: Recovery | None = None
+    refused: LprismError | None = None  # why there is no server to run on
+    last_try: bool = False  # a link that is lost fails the cell
     folder: str = ""
+    _answers_end: int = -1
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -104,11 +116,14 @@ class Run:
 
     def carry_out(self) -> None:
         """Do it all, and leave nothing of it running but the server. Raises LprismError."""
+        if self.refused:
+            raise self.refused
         self.folder = self.supervisor.ask("run_folder", run_id=self.cell.run_id)
         self.clock = clock_offset.measure(self.supervisor)
         self.captures.folder = self.folder
         try:
             with self.phase("load", 12.0):
+                self._count_answers()
                 self._start_load()
             with self.phase("warm up", self.spec.windows.warmup_s):
                 self._hold(self.spec.windows.warmup_s)
@@ -123,6 +138,18 @@ class Run:
         self._stop_all()
         if self.probe_errors:
             raise RunFailed(f"the function probe failed {self.probe_errors} times: batches are missing")
+        failed, asked = self.requests.get("failed", 0), sum(self.requests.values())
+        if failed > FAILED_SHARE * asked:
+            raise RunFailed(f"{failed} of {asked} requests failed: the load was not the one of the cell")
+
+    def _count_answers(self) -> None:
+        """Ask how the server answered since the last time; the first time, begin to count."""
+        if self.server.engine.attach:
+            return  # its log is somebody else's
+        said = self.supervisor.ask("answers", name="engine", since=self._answers_end)
+        if self._answers_end >= 0:
+            self.requests = {"ok": said["ok"], "failed": said["failed"]}
+        self._answers_end = said["end"]
 
     def _windows(self) -> None:
         windows = self.spec.windows
@@ -259,6 +286,7 @@ class Run:
             errors = self.captures.close()
             errors += self.recorders.stop() if self.recorders else []
             errors += self._stop_load()
+            self._count_answers()
             self.supervisor.ask("record", run_folder="")
             end = time.monotonic() + PROBE_CLOSE_S
             while (errors_seen := self._probe_errors()) is None and time.monotonic() < end:
@@ -286,7 +314,11 @@ class Run:
     @contextmanager
     def phase(self, name: str, expected_s: float) -> Iterator[None]:
         """Note how long a part took, and say that it goes on."""
-        say(Progress(name, self.cell.run_order, self.cells, expected_s, self.cell.scenario))
+        say(Progress(name, self.cell.run_order, self.cells, expected_s, self.cell.scenario, self.host.name))
+        self.supervisor.doing = {
+            "run_id": self.cell.run_id, "cell": self.cell.run_order, "cells": self.cells,
+            "scenario": self.cell.scenario, "phase": name, "since_ns": time.time_ns(),
+        }  # fmt: skip
         start = time.time_ns()
         try:
             yield
@@ -297,7 +329,9 @@ class Run:
 def execute(run: Run, home: Path, campaign: str) -> Path:
     """Carry a run out and leave its bundle under <home>/bundles/<campaign>/, also when it fails.
 
-    Raises, after the bundle is written, RunFailed with the reason, or UndoFailed when the host is not clean.
+    Raises:
+        LinkError: the link was lost: there is a bundle only if this was the last try.
+        RunFailed: it failed; the bundle has the reason. UndoFailed: and the host is not clean.
     """
     error: LprismError | None = None
     try:
@@ -307,32 +341,50 @@ def execute(run: Run, home: Path, campaign: str) -> Path:
     finished = home / "bundles" / campaign / run.cell.run_id
     draft = finished.with_name(f".{finished.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    fetched: list[dict[str, Any]] = []
     try:
-        fetched = _fetch(run, draft)
-    except LprismError as raised:
-        error = error or raised
-    _write_manifest(draft, _manifest(run, campaign, str(error) if error else None, fetched))
-    shutil.rmtree(finished, ignore_errors=True)
-    draft.rename(finished)
-    if isinstance(error, UndoFailed):
+        draft.mkdir(parents=True)
+        error = _bundle(run, campaign, draft, error)
+        shutil.rmtree(finished, ignore_errors=True)
+        draft.rename(finished)
+    except OSError as raised:
+        raise LprismError(
+            f"{draft}: the records could not be stored: {raised.strerror or raised}"
+        ) from raised
+    if run.folder:
+        with contextlib.suppress(HostError):  # a copy left on the host is swept at the next visit
+            run.supervisor.ask("remove", run_folder=run.folder)
+    if isinstance(error, UndoFailed | LinkError):
         raise error
     if error:
         raise RunFailed(f"{run.cell.run_id} ({run.cell.scenario}): {error}") from error
     return finished
 
 
+def _bundle(run: Run, campaign: str, draft: Path, error: LprismError | None) -> LprismError | None:
+    """Fill the draft; returns what the run failed for. Raises LinkError while there is another try."""
+    fetched: list[dict[str, Any]] = []
+    try:
+        if run.folder:
+            with run.phase("fetch", 0.5):
+                fetched = _fetch(run, draft)
+    except LprismError as raised:
+        error = error or raised
+    if isinstance(error, LinkError) and not run.last_try:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise error
+    if not error:
+        with run.phase("compare recovery with baseline", 0.1):
+            run.recovery = recovery_of(draft, run.marks)
+    _write_manifest(draft, _manifest(run, campaign, str(error) if error else None, fetched))
+    return error
+
+
 def _fetch(run: Run, draft: Path) -> list[dict[str, Any]]:
     """The run's files, each as in the manifest. Raises LprismError; what arrived stays in `draft`."""
-    if not run.folder:
-        return []
     try:
         sums = run.supervisor.fetch(run.folder, draft)
     except OSError as error:
         raise RunFailed(f"{draft}: the records could not be stored: {error.strerror or error}") from error
-    with contextlib.suppress(HostError):  # a copy left on the host is no reason to lose the run
-        run.supervisor.ask("remove", run_folder=run.folder)
     return [{"name": name, "size_bytes": size, "sha256": digest} for name, (size, digest) in sums.items()]
 
 
@@ -342,7 +394,8 @@ def _manifest(run: Run, campaign: str, reason: str | None, fetched: list[dict[st
         "schema": 1, "run_id": cell.run_id, "campaign": campaign, "campaign_name": run.spec.name,
         "status": "failed" if reason else "complete", "reason": reason,
         "cell": {
-            "host": cell.host, "engine": engine.kind, "engine_version": run.server.version,
+            "host": run.host.name, "planned_host": cell.host,
+            "engine": engine.kind, "engine_version": run.server.version,
             "model": engine.model, "engine_args": masked(engine.args), "scenario": cell.scenario,
             "anomaly": cell.anomaly, "strength": dict(cell.strength), "input_length": cell.input_length,
             "output_length": cell.output_length, "concurrency": cell.concurrency, "mode": cell.mode,
@@ -356,7 +409,9 @@ def _manifest(run: Run, campaign: str, reason: str | None, fetched: list[dict[st
         "recorders": run.recorders.told() if run.recorders else [],
         "captures": run.captures.taken,
         "clock": asdict(run.clock) if run.clock else None,
-        "probe_errors": run.probe_errors, "files": fetched,
+        "probe_errors": run.probe_errors, "requests": run.requests or None,
+        "recovery": run.recovery.told() if run.recovery else None,
+        "session": PurePosixPath(run.supervisor.folder).name, "files": fetched,
     }  # fmt: skip
 
 

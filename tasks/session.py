@@ -1,32 +1,28 @@
 """One campaign on one host: connected, checked, its server kept between cells of one configuration."""
 
 import json
-import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tasks import attached, containers
 from tasks import server as servers
-from tasks.addresses import reachable
+from tasks.books import COMPLETE, FAILED, FREE_BYTES_A_CELL
 from tasks.engine_spec import Engine
 from tasks.fault import Fault
 from tasks.modes import DEEPDIVE, DeepDive
 from tasks.plan import ENGINE_START_S, Cell
 from tasks.progress import Progress, say
-from tasks.remote import HostError, Supervisor, supervise
-from tasks.run import Run, RunFailed, execute
+from tasks.remote import HostError, LinkError, Supervisor
+from tasks.run import Phase, Run, RunFailed, execute
 from tasks.server import Server
 from tasks.settings import LprismError, cache_path
-from tasks.spec import LAB, CampaignSpec, Host, masked
+from tasks.spec import LAB, CampaignSpec, Host
 
 TINY = "tiny"
-RECORD = "campaign.json"
-FREE_BYTES_A_CELL = 50_000_000
 
 
 class CampaignStopped(LprismError):
@@ -45,17 +41,19 @@ class HostSession:
     facts: dict[str, Any]
     server: Server | None = None
     failures_in_a_row: int = 0
+    last_try: bool = False  # of the next cell: it fails if the link is lost once more
+    phases: list[Phase] = field(default_factory=list)  # what was done for the next run, before it
 
     def run(self, cell: Cell, cells: int) -> str:
         """Carry out one cell; returns its status, and keeps the reason of a failure in its manifest.
 
-        Raises CampaignStopped after `max_consecutive_failures`, with the last reason.
+        Raises:
+            CampaignStopped: `max_consecutive_failures` cells failed; with the last reason.
+            LinkError: the link was lost; the cell has no bundle, but on its last try.
+            UndoFailed: the host is dirty.
         """
         try:
-            server = self._server_for(self.spec.engines[cell.engine], self._profiled(cell))
-            run = Run(self.supervisor, server, self.host, cell, self.spec, cells, self.facts)
-            if cell.has_fault:
-                run.fault = Fault(self.supervisor, cell.scenario, cell.strength)
+            run = self._run_of(cell, cells)
             execute(run, self.home, self.campaign)
         except RunFailed as error:
             self.server = None  # whatever state it is in, the next cell gets a fresh one
@@ -64,11 +62,38 @@ class HostSession:
                 raise CampaignStopped(
                     f"{self.failures_in_a_row} cells failed in a row; the last: {error}"
                 ) from error
-            return "failed"
+            return FAILED
         self.failures_in_a_row = 0
-        if run.captures.lost:
-            self.server = None  # it may go on profiling, or writing
-        return "complete"
+        if run.captures.lost or (run.recovery and run.recovery.differs):
+            self.server = None  # it may go on profiling or writing, or is no longer the one that it was
+        return COMPLETE
+
+    def _run_of(self, cell: Cell, cells: int) -> Run:
+        """The run of a cell on a server that is ready, or, where none can be started, one that says so."""
+        engine = self.spec.engines[cell.engine]
+        refused = None
+        try:
+            server = self._server_for(engine, self._profiled(cell))
+        except LinkError:
+            raise
+        except LprismError as error:
+            self.server, server, refused = None, servers.unstarted(engine), error
+        run = Run(self.supervisor, server, self.host, cell, self.spec, cells, self.facts)
+        run.refused, run.last_try = refused, self.last_try
+        run.phases, self.phases = self.phases, []
+        if cell.has_fault:
+            run.fault = Fault(self.supervisor, cell.scenario, cell.strength)
+        return run
+
+    @contextmanager
+    def _phase(self, name: str, expected_s: float, detail: str) -> Iterator[None]:
+        """Note how long something took that the next run needs, and say that it goes on."""
+        say(Progress(name, expected_s=expected_s, detail=detail, host=self.host.name))
+        start = time.time_ns()
+        try:
+            yield
+        finally:
+            self.phases.append({"name": name, "start_ns": start, "duration_ns": time.time_ns() - start})
 
     def _profiled(self, cell: Cell) -> DeepDive | None:
         """What the server's own profiler is to record in a cell, if anything."""
@@ -76,11 +101,22 @@ class HostSession:
         return deep if deep and not deep.profiler else None
 
     def _server_for(self, engine: Engine, deep: DeepDive | None) -> Server:
-        if self.server is None or (self.server.engine, self.server.deep) != (engine, deep):
+        if self.server and (self.server.engine, self.server.deep) == (engine, deep) and self._healthy():
+            return self.server
+        with self._phase("start the server", ENGINE_START_S, engine.kind):
             servers.stop(self.supervisor)
-            say(Progress("start the server", expected_s=ENGINE_START_S, detail=engine.kind))
             self.server = self._started(engine, deep)
         return self.server
+
+    def _healthy(self) -> bool:
+        """Whether the server of the last cell is alive and answers."""
+        server = self.server
+        if server is None or (not server.engine.attach and not self._alive()):
+            return False
+        return bool(self.supervisor.ask("healthy", url=server.url + server.speaks.READY_PATH))
+
+    def _alive(self) -> bool:
+        return bool(self.supervisor.ask("alive", name="engine")["alive"])
 
     def _started(self, engine: Engine, deep: DeepDive | None) -> Server:
         host, python = self.host, engine_python(self.host, engine)
@@ -94,6 +130,10 @@ class HostSession:
 
     def preflight(self, cells: Sequence[Cell]) -> None:
         """Ask for everything the cells need before the first one starts. Raises HostError."""
+        with self._phase("check the host", 1.0, self.host.name):
+            self._check(cells)
+
+    def _check(self, cells: Sequence[Cell]) -> None:
         free, needed = int(self.facts["disk_free_bytes"]), len(cells) * FREE_BYTES_A_CELL
         if free < needed:
             raise HostError(f"{self.host.name}: {free >> 20} MiB free, {needed >> 20} MiB needed for records")
@@ -150,63 +190,3 @@ def served_model(host: Host, engine: Engine) -> str:
 
         return str(make_tiny_model(cache_path()))
     return engine.model
-
-
-@contextmanager
-def open_session(spec: CampaignSpec, host: Host, home: Path, campaign: str) -> Iterator[HostSession]:
-    """Connect to a host (the lab host is started first) and end everything there on leaving."""
-    say(Progress("connect", expected_s=2.0, detail=host.name))
-    with (
-        reachable(host, home) as address,
-        supervise(address, f"{campaign}-{os.getpid()}") as supervisor,
-    ):
-        yield HostSession(supervisor, host, spec, home, campaign, supervisor.ask("facts"))
-        say(Progress("stop the server", expected_s=3.0, detail=host.name))
-
-
-def new_instance(name: str) -> str:
-    """A campaign instance: its name and the time it was started (UTC)."""
-    return f"{name}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
-
-
-def open_campaign(spec: CampaignSpec, home: Path, campaign: str, cells: Sequence[Cell]) -> None:
-    """Write bundles/<campaign>/campaign.json: what was planned, before anything is done."""
-    folder = home / "bundles" / campaign
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / RECORD).exists():
-        raise LprismError(
-            f"{folder}: this campaign instance was run already: leave the instance out, or name another"
-        )
-    free, needed = shutil.disk_usage(folder).free, len(cells) * FREE_BYTES_A_CELL
-    if free < needed:
-        raise LprismError(
-            f"{folder}: {free >> 20} MiB free, {needed >> 20} MiB needed: free some space or use --home"
-        )
-    _write_campaign(
-        folder,
-        {
-            "schema": 1, "campaign": campaign, "campaign_name": spec.name, "started_ns": time.time_ns(),
-            "closed_ns": None, "seed": spec.seed, "runs_planned": len(cells),
-            "spec": _shown(spec),
-        },
-    )  # fmt: skip
-
-
-def close_campaign(home: Path, campaign: str) -> None:
-    """Note in campaign.json that nothing more will be added."""
-    folder = home / "bundles" / campaign
-    _write_campaign(folder, {**json.loads((folder / RECORD).read_text()), "closed_ns": time.time_ns()})
-
-
-def _shown(spec: CampaignSpec) -> dict[str, Any]:
-    """The spec as it may be written down; the values of `env` are masked by their type."""
-    shown = spec.model_dump(mode="json")
-    for engine in shown["engines"]:
-        engine["args"] = masked(engine["args"])
-    return shown
-
-
-def _write_campaign(folder: Path, campaign: dict[str, Any]) -> None:
-    draft = folder / f".{RECORD}"
-    draft.write_text(json.dumps(campaign, indent=1))
-    draft.replace(folder / RECORD)

@@ -14,13 +14,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tasks.books import close_campaign, open_campaign
 from tasks.cli.demo import demo_spec
 from tasks.lake_tables import lake_connection
 from tasks.plan import plan
-from tasks.session import close_campaign, open_campaign, open_session
 from tasks.settings import pin_telemetry_off
 from tasks.spec import parse_spec
 from tasks.traces.bundle import bundles_of, ingest_bundle, ingest_campaign
+from tasks.work import open_session
 
 COST = """
 WITH steps AS (

@@ -19,10 +19,10 @@ SHOWN = ("run_id", "scenario", "incidents", "lag_batches", "lag_ms", "slowdown",
 
 def run_pipeline(spec: "CampaignSpec", home: Path) -> None:
     """Run the pipeline and print the verdicts. Raises LprismError when it failed, or when a cell did."""
+    from tasks.books import new_instance
     from tasks.cli.screen import campaign_screen
     from tasks.plan import estimate_s, plan
     from tasks.prefect_server import prefect_server
-    from tasks.session import new_instance
 
     _keep_off_engine_cpus(spec)
     instance = new_instance(spec.name)

@@ -314,8 +314,10 @@ class Session:
     def answers(self, name: str, since: int = 0) -> dict[str, int]:
         """How a server answered requests for tokens since that byte of its log: {"end", "ok", "failed"}.
 
-        Both engines' front ends are uvicorn, which writes a line a request.
+        Both engines' front ends are uvicorn, which writes a line a request. With -1 nothing is counted yet.
         """
+        if since < 0:
+            return {"end": self.logs[name].stat().st_size, "ok": 0, "failed": 0}
         with self.logs[name].open("rb") as file:
             file.seek(since)
             text = file.read()
