@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from prefect import task
+from prefect.logging import get_run_logger
 
+from tasks.deepdive.cycles import divide_campaign
 from tasks.deepdive.diagnose import DiagnoseSummary, diagnose_campaign
 from tasks.lake_tables import publish
 from tasks.progress import Progress, say
@@ -15,6 +17,15 @@ def detect_incidents(home: str, campaign: str) -> DetectSummary:
     """Score every batch of every run, and merge alarms into incidents."""
     say(Progress("detect", expected_s=3.0))
     return detect_campaign(Path(home), campaign)
+
+
+@task(name="divide traces")
+def divide_traces(home: str, campaign: str) -> None:
+    """Cycles of deep captures, and what ran in them; a capture that cannot be divided is told and left."""
+    say(Progress("cycles", expected_s=3.0))
+    _, failed = divide_campaign(Path(home), campaign)
+    for run_id, why in failed.items():
+        get_run_logger().warning("run %s is not divided into cycles: %s", run_id, why)
 
 
 @task(name="name causes")
