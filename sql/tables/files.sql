@@ -17,7 +17,7 @@ COMMENT ON COLUMN files.sha256 IS 'digest of the file as it was ingested';
 COMMENT ON COLUMN files.run_id IS 'run it belongs to; key of runs';
 COMMENT ON COLUMN files.campaign IS 'campaign instance';
 COMMENT ON COLUMN files.name IS 'file name in the bundle';
-COMMENT ON COLUMN files.format IS 'batches, counters (both are converted), manifest, log (text, catalogued alone) or other';
+COMMENT ON COLUMN files.format IS 'batches, iterations, counters, metrics, slices (these are converted), manifest, log (text, catalogued alone) or other';
 COMMENT ON COLUMN files.size_bytes IS 'size of the file';
 COMMENT ON COLUMN files.rows_in IS 'lines read; 0 for a file that is not converted';
 COMMENT ON COLUMN files.rows_kept IS 'lines converted, or used for the conversion: clock and end lines count here';
