@@ -1,4 +1,4 @@
-"""diagnose: score batches, merge alarms into incidents, divide traces into cycles, name each incident's cause."""
+"""diagnose: score batches, merge alarms into incidents, divide traces into cycles, name each cause."""
 
 from prefect import flow
 
