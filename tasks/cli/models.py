@@ -27,6 +27,13 @@ COMPARED = (
 )
 
 
+TESTED = (
+    *("evaluation", "strategy", "scenario", "strength", "runs", "hours", "false_incidents_an_hour"),
+    *("false_incidents_an_hour_high", "slowdown", "detection_ratio", "lag_batches", "lag_ms", "f1_ratio"),
+    "false_alarm_ratio",
+)
+
+
 class Format(StrEnum):
     """How `lprism models score` answers."""
 
@@ -45,6 +52,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("score", epilog="Example: lprism models score normal_vllm.csv --engine vllm --format csv")(
         score
     )
+    group.command("backtest", epilog="Example: lprism models backtest m0123456789")(backtest)
     app.add_typer(
         group,
         name="models",
@@ -137,6 +145,25 @@ def score(
         print_json([dict(zip(COLUMNS, row, strict=True)) for row in scores.rows])
     else:
         print_table(COLUMNS, scores.rows)
+
+
+def backtest(model: Model, *, home: options.Home = None, as_json: options.Json = False) -> None:
+    """Hold a champion's limits against stored runs of its configuration, by models that never saw them.
+
+    False incidents an hour where nothing was injected; else the share of runs found, the lag, and F1.
+    """
+    from tasks.lake_tables import publish
+    from tasks.sentinel.backtest import backtest as tested
+
+    chosen = home_path(home)
+    with busy(f"judging stored runs by {model}"):
+        found = tested(chosen, model)
+        publish(chosen)
+    if as_json:
+        print_json({"model_id": found.model_id, "drift": found.drift, "rows": found.rows})
+        return
+    print_table(TESTED, [tuple(row.get(name) for name in TESTED) for row in found.rows])
+    typer.echo(found.drift or "no drift: the model fits the normal runs")
 
 
 def _card(home: Path, model: str) -> dict[str, Any]:

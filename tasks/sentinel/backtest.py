@@ -1,0 +1,173 @@
+"""Holds a model's limits against stored runs: false incidents an hour, faults found, lag, F1, and drift."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.lake import campaigns_of, write_frame
+from tasks.lake_tables import lake_connection
+from tasks.sentinel.cards import CARD, read_card
+from tasks.sentinel.detect import Judges
+from tasks.sentinel.evaluate import CHAMPION
+from tasks.sentinel.features import KEY, SESSION, batch_features
+from tasks.sentinel.incidents import incident_spans
+from tasks.sentinel.limits import (
+    CALIBRATED,
+    INCIDENT_ALARMS,
+    NS_AN_HOUR,
+    SESSION_CAP,
+    Limit,
+    Scores,
+    score_session,
+    watched,
+)
+from tasks.sentinel.metrics import DRAWN, RUNS, Judged, protocol_rows, run_rows
+from tasks.sentinel.registry import Registered, load_models
+from tasks.sentinel.score import stored_models
+from tasks.settings import LprismError, SpecError
+from tasks.spec_errors import unknown
+from tasks.warehouse import execute
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+    import pandas as pd
+
+    Floats = npt.NDArray[np.float64]
+
+HALF = 0.5
+HARMLESS = ("normal", "sham")  # nothing is changed: every incident is a false one
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """Rows of `detection_metrics`, and what is said of drift; None while the model fits normal runs."""
+
+    model_id: str
+    rows: list[dict[str, Any]]
+    drift: str | None
+
+
+def backtest(home: Path, model_id: str) -> Backtest:
+    """Judge every stored complete run of a champion's configuration, and write `detection_metrics`.
+
+    Raises:
+        SpecError: there is no such champion.
+        LprismError: a file is not what was trained, or there is no run to judge.
+    """
+    models = stored_models(home)
+    champions = models[models["purpose"] == CHAMPION]
+    found = champions[champions["model_id"] == model_id]
+    if found.empty:
+        raise SpecError(unknown("champion", model_id, list(champions["model_id"])))
+    campaign = str(found["campaign"].iloc[0])
+    with lake_connection(home, campaign) as con:
+        loaded = load_models(home, con, campaign)
+    champion = next(one for one in loaded if one.model_id == model_id)
+    family = [one for one in loaded if (one.key, one.model.target) == (champion.key, champion.model.target)]
+    judged = [one for name in campaigns_of(home) for one in _judged(home, name, family, champion)]
+    if not judged:
+        raise LprismError(f"no stored complete run fits model {model_id}")
+    named = {"model_id": model_id, "campaign": campaign}
+    rows = [
+        {**named, "evaluation": evaluation, **row}
+        for evaluation, made in ((RUNS, run_rows(judged)), (DRAWN, protocol_rows(judged)))
+        for row in made
+    ]
+    import pandas as pd
+
+    write_frame(home, "detection_metrics", campaign, model_id, pd.DataFrame(rows))
+    return Backtest(model_id, rows, drift(judged))
+
+
+def _judged(home: Path, campaign: str, family: list[Registered], champion: Registered) -> list[Judged]:
+    """Every complete session of the champion's configuration in a campaign, by each limit of its judge."""
+    target, judges = champion.model.target, Judges(family)
+    with lake_connection(home, campaign) as con:
+        frame = batch_features(con, campaign)
+        faults = {run: rest for run, *rest in execute(con, "run_faults", campaign=campaign).fetchall()}
+    frame = frame[(frame["status"] == "complete") & frame["scenario"].notna() & (frame[target] > 0)]
+    found = []
+    for session, rows in frame.groupby(SESSION, sort=True):
+        judge = judges.of(str(session), rows, target)
+        if judge and judge.key == tuple(str(rows[name].iloc[0]) for name in KEY):
+            ordered = rows.sort_values("batch_index")
+            found += _by_limits(home, ordered, judge, faults[rows["run_id"].iloc[0]])
+    return found
+
+
+def _by_limits(home: Path, rows: pd.DataFrame, judge: Registered, fault: list[Any]) -> list[Judged]:
+    if rows[SESSION].iloc[0] in judge.model.sessions:
+        raise LprismError(
+            f"{rows[SESSION].iloc[0]} was trained on by {judge.model_id}, which must not judge it"
+        )
+    card = read_card(home / "models" / judge.model_id / CARD)
+    actual = rows[judge.model.target].to_numpy(dtype=np.float64)
+    model_ns = judge.model.expected_ns(rows)
+    scores = score_session(actual, model_ns)
+    level = float(np.median(np.log(actual / model_ns)))
+    return [_one(rows, scores, actual, level, Limit(**limit), fault) for limit in card["limits"]]
+
+
+def _one(
+    rows: pd.DataFrame,
+    scores: Scores,
+    actual: Floats,
+    level: float,
+    limit: Limit,
+    fault: list[Any],
+) -> Judged:
+    calibrated = limit.strategy.startswith(CALIBRATED)
+    alarm = watched(scores.residual, limit) > limit.limit
+    strength, apply_ns, end_ns = fault
+    scenario = str(rows["scenario"].iloc[0])
+    injected = apply_ns is not None and scenario not in HARMLESS
+    table = rows[["batch_index", "start_ns"]].assign(actual_ns=actual, alarm=alarm)
+    spans = incident_spans(table, INCIDENT_ALARMS if calibrated else 1)
+    starts = rows["start_ns"].to_numpy(dtype=np.int64)
+    counts = np.zeros(len(rows), dtype=bool)
+    for first, last in spans:
+        counts[first : last + 1] = alarm[first : last + 1]
+    window = rows["run_window"].to_numpy(dtype=object)
+    under = window == "fault"
+    lag = None
+    if injected:
+        hits = np.flatnonzero(counts & (starts >= apply_ns) & (starts < end_ns))
+        if len(hits):
+            since = int((starts[: hits[0] + 1] >= apply_ns).sum())
+            lag = (since, float(starts[hits[0]] + actual[hits[0]] - apply_ns) / 1e6)
+    return Judged(
+        strategy=CALIBRATED if calibrated else limit.strategy,
+        session=str(rows[SESSION].iloc[0]),
+        scenario=scenario,
+        strength=strength,
+        injected=injected,
+        hours=float(starts[-1] + actual[-1] - starts[0]) / NS_AN_HOUR,
+        incidents=len(spans),
+        lag=lag,
+        slowdown=float(np.median((actual / scores.expected_ns)[under])) if injected and under.any() else None,
+        level=level,
+        under_fault=alarm[under],
+        # a recording without windows, and a run in which nothing was injected, are normal throughout
+        outside=alarm[(window == "baseline") | (window == "recovery")] if injected else alarm,
+    )
+
+
+def drift(judged: list[Judged]) -> str | None:
+    """Say that a model no longer fits normal runs, if half of them or more are far from it throughout.
+
+    Far: their level lies at the bound up to which a session's own level is believed, or most batches alarm.
+    """
+    normal = [one for one in judged if not one.injected and one.strategy == CALIBRATED]
+    far = [one for one in normal if abs(one.level) >= SESSION_CAP or one.outside.mean() > HALF]
+    if not normal or len(far) < HALF * len(normal):
+        return None
+    usual = float(np.exp(np.median([one.level for one in far])))
+    return (
+        f"the model no longer fits: {len(far)} of {len(normal)} normal sessions take about {usual:.2f} times "
+        "what it expects throughout: train again before its alarms are believed"
+    )
