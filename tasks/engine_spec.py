@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from tasks import spec_form
 from tasks.spec_errors import unknown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +42,9 @@ FlagValue: TypeAlias = Scalar | list[Scalar] | dict[str, Scalar | dict[str, Scal
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, json_schema_extra=spec_form.in_words
+    )
 
 
 class Container(_Part):
@@ -102,7 +105,7 @@ class Engine(_Part):
     With `attach` it is somebody else's: `python` has the load client then, `log` is the server's own log.
     """
 
-    kind: str
+    kind: Annotated[str, Field(json_schema_extra=lambda shown: shown.update(enum=known_engines()))]
     model: Model
     args: dict[Flag, FlagValue] = {}
     python: Text | None = None

@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationError,
     WithJsonSchema,
     field_validator,
@@ -24,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from tasks import spec_form
 from tasks.engine_spec import (
     ROOT,
     Container,
@@ -60,7 +62,9 @@ T = TypeVar("T")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, json_schema_extra=spec_form.in_words
+    )
 
 
 class Host(_Part):
@@ -155,14 +159,19 @@ class Scenario(_Part):
         return {"anomaly": self.anomaly, "strength": self.strength} if self.strength else self.name
 
 
+_SCENARIOS: list[JsonValue] = [NORMAL, *module_names(ROOT / "injectors")]
 # Prefect checks what is typed into its form by this, before any validator of ours runs.
 _WRITTEN_SCENARIO = WithJsonSchema(
     {
         "anyOf": [
-            {"type": "string"},
+            {"type": "string", "title": "Name", "enum": _SCENARIOS},
             {
                 "type": "object",
-                "properties": {"anomaly": {"type": "string"}, "strength": {"type": "object"}},
+                "title": "With strength",
+                "properties": {
+                    "anomaly": {"type": "string", "enum": _SCENARIOS},
+                    "strength": {"type": "object"},
+                },
                 "required": ["anomaly"],
                 "additionalProperties": False,
             },
@@ -198,7 +207,7 @@ class Limits(_Part):
 
     cell_timeout_s: Seconds = 600.0
     max_consecutive_failures: Annotated[int, Field(ge=1)] = 3
-    busy_host: str = "refuse"
+    busy_host: Annotated[str, Field(json_schema_extra={"enum": ["refuse", "wait"]})] = "refuse"
 
     @field_validator("busy_host")
     @classmethod
@@ -332,7 +341,7 @@ def _masked(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever YAML holds
 
 def known_scenarios() -> list[str]:
     """`normal`, and the modules of injectors: `sham` and the anomalies."""
-    return [NORMAL, *module_names(ROOT / "injectors")]
+    return [str(name) for name in _SCENARIOS]
 
 
 def _each_once(values: list[T]) -> list[T]:

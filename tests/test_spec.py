@@ -12,9 +12,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasks import spec as specs
+from tasks import spec_form
+from tasks.engine_spec import Container, Engine, ProbePoint
 from tasks.host.probe.latencyprism_probe.calls import Call
 from tasks.settings import SpecError
-from tasks.spec import CampaignSpec, load_spec, parse_spec
+from tasks.spec import CampaignSpec, Host, Limits, Slo, Windows, Workload, load_spec, parse_spec
 
 SMALL: dict[str, Any] = yaml.safe_load("""
 name: first
@@ -405,3 +407,15 @@ def test_whatever_stands_at_a_key_there_is_a_spec_or_a_message(key: str, value: 
     else:
         lines = ["a spec"]
     assert 1 <= len(lines) <= 2
+
+
+def test_every_key_has_its_words_in_the_form() -> None:
+    """Who fills in the form in Prefect's UI reads what each key is; no words stand for a key that is not."""
+    parts = (CampaignSpec, Host, Engine, Container, ProbePoint, Workload, Windows, Slo, Limits)
+    assert {part.__name__: list(part.model_fields) for part in parts} == {
+        name: list(words) for name, words in spec_form.WORDS.items()
+    }
+    form = CampaignSpec.model_json_schema()
+    assert form["properties"]["scenarios"]["description"] == spec_form.WORDS["CampaignSpec"]["scenarios"][1]
+    assert form["$defs"]["Windows"]["properties"]["fault_s"]["title"] == "Fault (s)"
+    assert form["$defs"]["Engine"]["properties"]["kind"]["enum"] == ["sglang", "vllm"]
