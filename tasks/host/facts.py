@@ -38,7 +38,7 @@ def gather(folder: Path) -> dict[str, Any]:
     cpuinfo, memory = readings.text("/proc/cpuinfo"), _told(readings.memory, {})
     flags, gpus = cpu_flags(cpuinfo), _told(_gpus)
     return {
-        "hostname": platform.node(), "cpu_model": _field(cpuinfo, "model name") or platform.machine(),
+        "hostname": platform.node(), "cpu_model": cpu_model(cpuinfo),
         "cores": os.cpu_count(), "usable_cpus": usable_cpus(), **_told(_topology, UNKNOWN_TOPOLOGY),
         "numa_nodes": _told(_numa_nodes), "cpu_flags": flags, "avx512": bool(flags and "avx512f" in flags),
         "frequency": _told(frequency), "memory_bytes": _bytes(memory, "MemTotal"),
@@ -52,6 +52,11 @@ def gather(folder: Path) -> dict[str, Any]:
         "tools": _told(tools), "disk_free_bytes": _told(lambda: shutil.disk_usage(folder).free),
         **clock.pair(),
     }  # fmt: skip
+
+
+def cpu_model(cpuinfo: str) -> str:
+    """What the CPUs are called; the architecture where /proc/cpuinfo does not say."""
+    return _field(cpuinfo, "model name") or platform.machine()
 
 
 def _told(part: Callable[[], Any], otherwise: Any = None) -> Any:

@@ -50,7 +50,7 @@ class Log:
         *whole, self.rest = (self.rest + piece).split(b"\n")
         self.rest = self.rest[-LONGEST:]
         said = (line.decode(errors="replace") for line in whole if b"Iteration(" in line)
-        return [json.dumps(told(line, now)) for line in said if _IS_ITERATION.search(line)]
+        return [json.dumps(told(line, now)) for line in said if is_iteration(line)]
 
     def _piece(self) -> bytes:
         try:
@@ -71,6 +71,11 @@ class Log:
         if named.st_size < os.lseek(self.file, 0, os.SEEK_CUR):
             os.lseek(self.file, 0, os.SEEK_SET)  # it was emptied
         return False
+
+
+def is_iteration(line: str) -> bool:
+    """Whether a line begins as an iteration's, readable or not."""
+    return _IS_ITERATION.search(line) is not None
 
 
 def told(line: str, now: int) -> dict[str, object]:
