@@ -175,3 +175,48 @@ def test_counters_go_with_classes_of_functions(tmp_path: Path) -> None:
             ("oncpu", "process_cpu_usage", 75.0, 1, "none", 200.0),  # of two CPUs
         ]
         assert not [one for one in warnings if "no counter" in one]
+
+
+def published_turn(ts: float, who: str) -> list[dict[str, Any]]:
+    """A cycle of 100 us as the published profiler writes it."""
+
+    def work(cat: str, name: str, at: float, dur: float, correlation: float) -> dict[str, Any]:
+        return {**event(cat, name, at, dur, who, correlation=int(correlation)), "tid": "device:3 stream 7"}
+
+    return [
+        event("python", "Scheduler.run_batch", ts, 80, who, filePath="/x/scheduler.py", lineno=9),
+        event("cuda_runtime", "cudaLaunchKernel", ts + 1, 1, who, correlation=int(ts)),
+        work("Kernel", "gemm", ts + 10, 40, ts),
+        event("cuda_runtime", "cudaMemcpyAsync", ts + 2, 1, who, correlation=int(ts) + 1),
+        work("Memcpy", "Memcpy HtoD (Pinned -> Device)", ts + 50, 10, ts + 1),
+        {**event("CAT_CPU", "oncpu", ts, 90, who), "tid": 77},
+        event("CAT_DISK", "read", ts + 3, 2, who),
+        event("CAT_APP", "cuStreamSynchronize", ts + 60, 5, who),
+    ]
+
+
+def counted(cat: str, name: str, tid: str, ts: float, value: float) -> dict[str, Any]:
+    """A counter's sample as the published profiler writes it."""
+    return {"ph": "C", "cat": cat, "name": name, "pid": "h", "tid": tid, "ts": ts, "args": {"value": value}}
+
+
+def test_the_published_profilers_trace_is_divided(tmp_path: Path) -> None:
+    """Python methods, slices, reads, copies, counters of a GPU by thread and of a process by name."""
+    turns = [one for ts in (100, 200, 300) for one in published_turn(ts, "host-a(1234)")]
+    counters = [
+        counted("CAT_XPU", "gpu_usage", "CAT_XPU_3", 149, 60),
+        counted("CAT_PROCESS", "process_cpu_usage_1.234e+03", "1", 120, 130),
+    ]
+    with divided(tmp_path, *turns, *counters) as (con, _):
+        told = rows(con, "cycles", "hostname", "pid", "anchor_name")
+        assert told[0] == ("host-a", 1234, "Scheduler.run_batch")
+        assert ("process_cpu_usage", 1234) in rows(con, "counters", "counter_name", "pid")
+        found = con.table("function_usage").filter("cycle_index = 1").order("function_name, metric_name")
+        columns = "function_name, function_class, device, round(beta_pct, 6), metric_name, mu_pct"
+        assert found.select(columns).fetchall() == [
+            ("Memcpy HtoD (Pinned -> Device)", "gpu_memcpy_h2d", "GPU 3", 10.0, None, None),
+            ("cuStreamSynchronize", "cpu_sync", "Host", 5.0, None, None),
+            ("gemm", "gpu_compute", "GPU 3", 40.0, "gpu_usage", 60.0),
+            ("oncpu", "oncpu", "Host", 90.0, "process_cpu_usage", 130.0),
+            ("read", "disk_read_and_write", "Host", 2.0, None, None),
+        ]

@@ -1,6 +1,7 @@
 -- One row per value of a counter event of the piece.
 -- Grain: (event_index, key of args). Reads: trace_rows. Params: none.
--- The published profiler writes the device into tid (CAT_XPU_3), and a process into the end of the name.
+-- The published profiler writes the device into tid (CAT_XPU_3), and a process into the end of
+-- the name, as a number or as floats are printed.
 INSERT INTO counters BY NAME
 WITH
 series AS (
@@ -12,7 +13,7 @@ series AS (
 named AS (
     SELECT
         *,
-        REGEXP_EXTRACT(name, '^(process_.*)_(\d+)$', ['name', 'pid']) AS of_process
+        REGEXP_EXTRACT(name, '^(process_.*)_(\d+|\d\.\d+e\+\d+)$', ['name', 'pid']) AS of_process
     FROM series
 )
 
@@ -24,7 +25,7 @@ SELECT
         WHEN thread LIKE 'CAT\_XPU\_%' ESCAPE '\' THEN 'GPU ' || thread[9:]
         WHEN category IN ('CAT_CPU', 'CAT_MEMORY', 'CAT_NET', 'CAT_DISK') THEN 'Host'
     END AS device,
-    COALESCE(TRY_CAST(NULLIF(of_process.pid, '') AS BIGINT), pid) AS pid,
+    COALESCE(TRY_CAST(TRY_CAST(NULLIF(of_process.pid, '') AS DOUBLE) AS BIGINT), pid) AS pid,
     COALESCE(
         TRY_CAST(JSON_EXTRACT_STRING(args, '$."' || REPLACE(key, '"', '\"') || '"') AS DOUBLE), 'NaN'
     ) AS value,
