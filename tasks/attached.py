@@ -76,14 +76,15 @@ def wait_for_load(
 ) -> bool:
     """Wait until the server answers with tokens; whether it did. Raises what `check` raises.
 
-    A server that keeps its metrics to itself is taken to do so when the time that a client needs is over.
+    A server that does not tell (SGLang tells nothing before its first token) is taken to do so when the time
+    that a client needs is over.
     """
     first = look(supervisor, server.engine, cpus)["generated"]
     end = time.monotonic() + (seconds if first is not None else servers.CLIENT_START_S)
     while time.monotonic() < end:
         check()
         now = look(supervisor, server.engine, cpus)["generated"]
-        if first is not None and now is not None and now > first:
+        if now is not None and now > (first or 0.0):
             return True
         time.sleep(POLL_S)
     return first is None
