@@ -104,13 +104,15 @@ def _extra(home: Path, there: set[str]) -> Iterator[str]:
     holdings = {campaign: _held(home, campaign) for campaign in campaigns_of(home)}
     unused = there - {path for holding in holdings.values() if holding for path in used_by(holding)}
     before = {campaign: _superseded(holding) for campaign, holding in holdings.items() if holding}
+    # Loads that are named for one of their tables.
+    several = {load.table for one in holdings.values() if one for load in one.loads if len(load.files) > 1}
     for path in sorted(unused):
         name = _LOADED.fullmatch(path) or _SEALED.fullmatch(path)
         campaign = name["campaign"] if name else path.removeprefix("compacted/").removesuffix(".json")
         if campaign in holdings and campaign not in before:
             continue
         versions = before.get(campaign, {})
-        loads = [(SEAL, name["part"]), (name["table"], name["part"])] if name else []
+        loads = [(table, name["part"]) for table in (SEAL, name["table"], *several)] if name else []
         if not name or all(int(name["version"]) > versions.get(load, 0) for load in loads):
             yield path
 

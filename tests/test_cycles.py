@@ -12,6 +12,7 @@ from tasks.cli import main
 from tasks.deepdive.breakdown import HEAD, breakdown
 from tasks.deepdive.cycles import divide_campaign, divide_run
 from tasks.deepdive.usage import own
+from tasks.lake_check import check
 from tasks.settings import LprismError
 from tasks.traces.registry import find, ingest
 from tasks.warehouse import query
@@ -375,9 +376,11 @@ def test_the_command_divides_a_run_and_shows_it(
 
 
 def test_a_campaign_is_divided_once(tmp_path: Path) -> None:
-    """A run that has been divided since it was loaded is left alone."""
+    """A run that has been divided since it was loaded is left alone; the lake is whole after a second time."""
     name = ingested(tmp_path, *TWO_STEPS)
     campaign = name.partition("/")[0]
     done, failed = divide_campaign(tmp_path, campaign)
     assert ([one.cycles for one in done.values()], failed) == ([2], {})
     assert divide_campaign(tmp_path, campaign) == ({}, {})
+    divide_run(tmp_path, name)  # asked for again, what is found takes the place of what was
+    assert check(tmp_path).findings == []

@@ -4,6 +4,7 @@ From the lake's events into its tables `cycles`, `function_usage`, `anchor_candi
 Each trace is taken by itself; then ranks are aligned. What is missing or odd is a warning, never a guess.
 """
 
+import difflib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,10 +169,12 @@ def traces_of(con: "duckdb.DuckDBPyConnection", paths: list[str]) -> list[Trace]
 
 
 def _no_anchor(con: "duckdb.DuckDBPyConnection", anchor: str) -> str:
-    from tasks.spec_errors import unknown
-
     names = [name for (name,) in execute(con, "deepdive/anchor_names").fetchall()]
-    return unknown("anchor", anchor, names or ["none: the run has no Python function and no annotation"])
+    near = difflib.get_close_matches(anchor, names, n=1, cutoff=0.5)
+    hint = (
+        f", did you mean {near[0]!r}?" if near else f": the run has {len(names)} functions, none of them near"
+    )
+    return f"unknown anchor {anchor!r}{hint}"
 
 
 def _unmarked(trace: Trace, by: Division) -> str:
