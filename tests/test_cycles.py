@@ -376,7 +376,7 @@ def test_the_command_divides_a_run_and_shows_it(
 
 
 def test_a_campaign_is_divided_once(tmp_path: Path) -> None:
-    """A run that has been divided since it was loaded is left alone; the lake is whole after a second time."""
+    """A run that was divided since it was loaded is left alone; the lake is whole after a second time."""
     name = ingested(tmp_path, *TWO_STEPS)
     campaign = name.partition("/")[0]
     done, failed = divide_campaign(tmp_path, campaign)
