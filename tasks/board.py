@@ -13,7 +13,11 @@ CELL_TRIES = 3  # a cell under which the link was lost so often is a failed one
 
 
 class CampaignIncomplete(LprismError):
-    """Cells are left that no host could run."""
+    """Cells are left that no host could run; `complete` of them are."""
+
+    def __init__(self, text: str, complete: int) -> None:
+        super().__init__(text)
+        self.complete = complete
 
 
 class Board:
@@ -104,12 +108,14 @@ class Board:
         """Raise CampaignIncomplete when cells are left, with what every host said that gave up."""
         pending = self.count(PENDING)
         if pending:
-            done = f"{self.cells - pending - self.count(FAILED)} of {self.cells} cells complete"
+            complete = self.cells - pending - self.count(FAILED)
+            done = f"{complete} of {self.cells} cells complete"
             failed = f", {self.count(FAILED)} failed" if self.count(FAILED) else ""
             reasons = "; ".join(self.reasons.values()) or "interrupted"
             raise CampaignIncomplete(
                 f"{campaign}: {done}{failed}, {pending} pending: {reasons}\n"
-                f"`lprism campaign resume {campaign}` goes on with it"
+                f"`lprism campaign resume {campaign}` goes on with it",
+                complete,
             )
 
     @property

@@ -187,12 +187,16 @@ def find(home: Path, text: str) -> tuple[str, CampaignSpec]:
     Raises:
         LprismError: there is none; or it has secrets, which are written nowhere: the spec file is needed.
     """
+    campaign = called(home, text)
+    return campaign, load_spec(text) if Path(text).is_file() else spec_of(record(home, campaign))
+
+
+def called(home: Path, text: str) -> str:
+    """The instance that is meant by a spec file, an instance, or a campaign's name. Raises SpecError."""
     known = campaigns(home)
     if Path(text).is_file():
-        spec = load_spec(text)
-        return _last(home, known, spec.name), spec
-    campaign = text if text in known else _last(home, known, text)
-    return campaign, spec_of(known[campaign])
+        return _last(home, known, load_spec(text).name)
+    return text if text in known else _last(home, known, text)
 
 
 def _last(home: Path, known: Mapping[str, Mapping[str, Any]], name: str) -> str:

@@ -9,6 +9,7 @@ folder that the probe's target names, and dies on demand. What the real engine d
                                                          steady | dies-at-start | dies-in-fault |
                                                          stays-slow (presses on its own CPU once the
                                                          fault has come) | spoils-records | errs |
+                                                         refuses-half (of its requests) |
                                                          never-writes (a capture is never over)
                                                          With --profiler-config=JSON it can be captured over
                                                          HTTP: its "trace" tells the batches it has written.
@@ -111,6 +112,10 @@ def write_batches(model: str) -> None:
                 while target.read_text() == folder:
                     number += 1
                     write_batch(file, number)
+                    if model == "refuses-half":
+                        code = ("200 OK", "500 Internal Server Error")[number % 2]
+                        sys.stdout.write(f'INFO: 127.0.0.1:1 - "POST /v1/completions HTTP/1.1" {code}\n')
+                        sys.stdout.flush()
                     if Path(folder, "fault.log").exists():
                         model = meet_fault(model)
                 write_clock(file)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +18,28 @@ ANALYSIS_S = 40.0  # Prefect's start, ingest, validation, training, diagnosis
 SHOWN = ("run_id", "scenario", "incidents", "lag_batches", "lag_ms", "slowdown", "named_cause", "verdict")
 
 
-def run_pipeline(spec: "CampaignSpec", home: Path) -> None:
-    """Run the pipeline and print the verdicts. Raises LprismError when it failed, or when a cell did."""
-    from tasks.books import new_instance
+def run_pipeline(spec: "CampaignSpec", home: Path, resumed: str | None = None, resume: str = "") -> None:
+    """Run the pipeline and print the verdicts. Raises LprismError when it failed, or when a cell did.
+
+    `resumed` is an instance that has begun; `resume` says which of its cells to run, as in the campaign flow.
+    """
+    from tasks.books import new_instance, to_run
     from tasks.cli.screen import campaign_screen
     from tasks.plan import estimate_s, plan
     from tasks.prefect_server import prefect_server
 
     _keep_off_engine_cpus(spec)
-    instance = new_instance(spec.name)
+    instance = resumed or new_instance(spec.name)
     cells = plan(spec, instance)
+    if resumed:
+        cells = to_run(home, instance, cells, failed_too=resume == "failed")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # errors are told once, by us
     with campaign_screen(estimate_s(spec, cells) + ANALYSIS_S), prefect_server(home):
         from flows.pipeline import run_here
+        from tasks.failures import CellsFailed
 
-        run_here(spec, home, instance)
+        with suppress(CellsFailed):  # the verdicts tell how many, and fail
+            run_here(spec, home, instance, resume)
     show_verdicts(home, instance)
 
 
