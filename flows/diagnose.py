@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.diagnose import detect_incidents, divide_traces, name_causes, publish_results
+from tasks.diagnose import detect_incidents, divide_traces, name_causes, publish_results, show_verdicts
 
 
 @flow(name="diagnose")
@@ -12,3 +12,4 @@ def diagnose(home: str, campaign: str) -> None:
     divide_traces(home, campaign)
     name_causes(home, campaign)
     publish_results(home)
+    show_verdicts(home, campaign)

@@ -5,6 +5,7 @@ from pathlib import Path
 from prefect import task
 from prefect.logging import get_run_logger
 
+from tasks import tell
 from tasks.deepdive.cycles import divide_campaign
 from tasks.deepdive.diagnose import DiagnoseSummary, diagnose_campaign
 from tasks.lake_tables import publish
@@ -40,3 +41,9 @@ def publish_results(home: str) -> Path:
     """Replace the published file by one made from the lake."""
     say(Progress("publish", expected_s=1.0))
     return publish(Path(home))
+
+
+@task(name="show verdicts")
+def show_verdicts(home: str, campaign: str) -> None:
+    """Injected beside diagnosed as an artifact, and an event for each run with incidents."""
+    tell.show_verdicts(home, campaign)

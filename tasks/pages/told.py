@@ -1,0 +1,151 @@
+"""What Prefect's UI is told of a campaign, as Markdown: its plan, its cells, a run, injected vs diagnosed."""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tasks.plan import Cell, estimate_s
+from tasks.spec import CampaignSpec
+
+MOST_CELLS = 200
+MOST_TEXT = 300
+# Whatever could be HTML, a link, or the end of a table's cell.
+_ACTIVE = re.compile(r"([\\`*_{}\[\]()#+!|~])")
+
+
+def plain(text: object, most: int = MOST_TEXT) -> str:
+    """A text that Markdown shows as it is, in one line; what servers and people wrote is never markup."""
+    one_line = " ".join(str(text).split())
+    short = one_line if len(one_line) <= most else one_line[: most - 3] + "..."
+    escaped = short.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _ACTIVE.sub(r"\\\1", escaped)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; None is an empty cell."""
+    lines = [columns, ["---"] * len(columns), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return plain(f"{value:.4g}" if isinstance(value, float) else value)
+
+
+def plan(spec: CampaignSpec, campaign: str, cells: Sequence[Cell]) -> str:
+    """Every cell in its order, and how long they will take."""
+    minutes = max(1, round(estimate_s(spec, cells) / 60))
+    head = (
+        f"# Plan of {plain(campaign)}\n\n{len(cells)} cells on {len(spec.hosts)} hosts, about {minutes} min, "
+        f"shuffled by seed {spec.seed}.\n\n"
+    )
+    return head + _cells(cells, {})
+
+
+def progress(
+    campaign: str, cells: Sequence[Cell], statuses: Mapping[str, str], now: Mapping[str, str]
+) -> str:
+    """How far a campaign is: counts, what each host does now, and the cells with their states."""
+    counts = Counter(statuses.get(cell.run_id, "complete") for cell in cells)
+    told = ", ".join(f"{counts[status]} {status}" for status in ("complete", "failed", "pending"))
+    clock = time.strftime("%H:%M:%S UTC", time.gmtime())
+    head = f"# {plain(campaign)}\n\n**{told}** of {len(cells)} cells, {clock}\n\n"
+    doing = "".join(f"- {plain(host)}: {plain(what)}\n" for host, what in sorted(now.items()))
+    return head + (doing + "\n" if doing else "") + _cells(cells, statuses)
+
+
+def _cells(cells: Sequence[Cell], statuses: Mapping[str, str]) -> str:
+    columns = ["order", "run", "host", "engine", "scenario", "strength", "workload", "mode", "repetition"]
+    rows = [
+        [*_axes(cell), *([_MARKS[statuses.get(cell.run_id, "complete")]] if statuses else [])]
+        for cell in cells[:MOST_CELLS]
+    ]
+    more = f"\nand {len(cells) - MOST_CELLS} more\n" if len(cells) > MOST_CELLS else ""
+    return table([*columns, *(["state"] if statuses else [])], rows) + more
+
+
+_MARKS = {"complete": "✅ complete", "failed": "❌ failed", "pending": "· pending"}
+
+
+def _axes(cell: Cell) -> list[object]:
+    strength = " ".join(f"{name}={value}" for name, value in cell.strength.items())
+    axes = (cell.scenario, strength, cell.workload, cell.mode, cell.repetition)
+    return [cell.run_order, cell.run_id, cell.host, cell.engine_kind, *axes]
+
+
+def run(manifest: Mapping[str, Any]) -> str:
+    """One run: what came of it, its effect, its windows and files, and where it lies."""
+    cell, effect = manifest["cell"], manifest.get("effect")
+    lines = [f"# Run {plain(manifest['run_id'])}: {plain(manifest['status'])}\n"]
+    if manifest.get("reason"):
+        lines.append(f"**{plain(manifest['reason'], 2000)}**\n")
+    lines.append(
+        table(["what", "value"], [(key, cell.get(key)) for key in _CELL if cell.get(key) not in (None, {})])
+    )
+    if effect:
+        shown = [(key, effect.get(key)) for key in _EFFECT if effect.get(key) is not None]
+        lines.append("\n## The fault's effect\n\n" + table(["measure", "value"], shown))
+    lines.append(
+        "\n## Files\n\n"
+        + table(
+            ["file", "bytes", "sha256"],
+            [(file["name"], file["size_bytes"], file["sha256"][:16]) for file in manifest.get("files", [])],
+        )
+    )
+    return "\n".join(lines)
+
+
+_CELL = (
+    "run_order",
+    "host",
+    "engine_kind",
+    "model",
+    "scenario",
+    "strength",
+    "workload",
+    "mode",
+    "repetition",
+)
+_EFFECT = ("metric", "unit", "before", "during", "after", "proved", "undone", "detail")
+
+
+def verdicts(campaign: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Injected beside diagnosed, and why."""
+    right = sum(row["verdict"] == "right" for row in rows)
+    shown = table(
+        ["run", "injected", "incidents", "lag (ms)", "slowdown", "named cause", "verdict", "evidence"],
+        [[row[key] for key in _VERDICT] for row in rows[:MOST_CELLS]],
+    )
+    return (
+        f"# Injected vs diagnosed: {plain(campaign)}\n\n**{right} of {len(rows)} right**\n\n{shown}\n"
+        'The same: `lprism sql "FROM v_injected_vs_diagnosed"`\n'
+    )
+
+
+_VERDICT = (
+    "run_id",
+    "scenario",
+    "incidents",
+    "lag_ms",
+    "slowdown",
+    "named_cause",
+    "verdict",
+    "evidence",
+)
+
+
+def links(home: str, campaign: str) -> str:
+    """Where everything of a campaign lies."""
+    return "# Where it lies\n\n" + table(
+        ["what", "where"],
+        [
+            ("bundles", f"{home}/bundles/{campaign}"),
+            ("warehouse", f"{home}/warehouse.duckdb"),
+            ("lake", f"{home}/lake"),
+        ],
+    )
