@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BLUE, RED, GREY = "#0072b2", "#d55e00", "#777777"
+MS_TICKS = (30, 50, 100, 200, 400)
 BATCH_BINS = (1, 2, 4, 8, 16, 32, 64, 128, 257)
 
 
@@ -39,12 +40,18 @@ def draw(
 
 
 def _expected_against_actual(panel: Any, frame: "pd.DataFrame", actual: Any, expected: Any) -> None:  # noqa: ANN401 - matplotlib's
+    from matplotlib.ticker import FixedLocator
+
     hidden = frame["prefill_inferred"].to_numpy(dtype=bool)
     for rows, color, label in ((~hidden, BLUE, "decode"), (hidden, RED, "with prefill")):
         panel.plot(actual[rows], expected[rows], ".", color=color, markersize=2, label=label, rasterized=True)
     ends = [actual.min(), actual.max()]
     panel.plot(ends, ends, color=GREY, linewidth=0.8)
     panel.set(xscale="log", yscale="log", xlabel="batch took, ms", ylabel="expected, ms")
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_minor_formatter("")
+        axis.set_major_locator(FixedLocator(MS_TICKS))
+        axis.set_major_formatter("{x:.0f}")
     panel.set_title("whole jobs left out")
     panel.legend(frameon=False, markerscale=5)
 
@@ -62,6 +69,8 @@ def _learning_curve(panel: Any, points: Sequence[tuple[int, float, float]], publ
 
 
 def _error_by_load(panel: Any, frame: "pd.DataFrame", error: Any) -> None:  # noqa: ANN401 - matplotlib's
+    from matplotlib.ticker import FixedLocator
+
     batch = frame["batch_size"].to_numpy(dtype=float)
     inputs = frame["lengths"].str.extract(r"in(\d+)_")[0].astype(int).to_numpy()
     for index, length in enumerate(sorted(set(inputs))):
@@ -71,6 +80,9 @@ def _error_by_load(panel: Any, frame: "pd.DataFrame", error: Any) -> None:  # no
         ]
         panel.plot(BATCH_BINS[:-1], np.array(rows) * 100, "os^"[index % 3] + "-", label=f"{length} tokens in")
     panel.set(xscale="log", xlabel="batch size, from", ylabel="median error, %")
+    panel.xaxis.set_minor_formatter("")
+    panel.xaxis.set_major_locator(FixedLocator(BATCH_BINS[:-1]))
+    panel.xaxis.set_major_formatter("{x:.0f}")
     panel.set_ylim(bottom=0)
     panel.set_title("error by batch size and length")
     panel.legend(frameon=False)
