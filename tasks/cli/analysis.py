@@ -1,18 +1,36 @@
-"""`lprism validate`, `train` and `diagnose`: the steps after ingest, on a campaign that is in the lake."""
+"""`lprism validate`, `train`, `diagnose`: the steps after ingest; and `compare`, of any two runs of the lake."""
 
 from collections.abc import Callable
 from dataclasses import asdict
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tasks.cli import options
-from tasks.cli.output import busy, print_json, print_table
+from tasks.cli.output import busy, print_csv, print_json, print_table, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SEED = 7
+TOP_ROWS = 20
+SHOWN = (
+    "function_name",
+    "metric_name",
+    "device",
+    "suspicion_score",
+    "beta_difference_pct",
+    "mu_difference_pct",
+)
+
+
+class CompareFormat(StrEnum):
+    """How to print a comparison: the highest scores as a table, or every row."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,6 +38,8 @@ def add_to(app: typer.Typer) -> None:
     for command in (validate, train, diagnose):
         name = command.__name__
         app.command(name, epilog=f"Example: lprism {name} --campaign demo-20261123T014500")(command)
+    pair = "published/sglang/gpu_instability"
+    app.command(epilog=f"Example: lprism compare {pair}/normal {pair}/abnormal --format csv")(compare)
 
 
 def validate(campaign: options.Campaign, *, home: options.Home = None, as_json: options.Json = False) -> None:
@@ -67,6 +87,33 @@ def diagnose(campaign: options.Campaign, *, home: options.Home = None) -> None:
     # Incidents first: they must be those of the models that are there now.
     _show(_published(chosen, campaign, "detecting", lambda: detect_campaign(chosen, campaign)))
     _show(_published(chosen, campaign, "diagnosing", lambda: diagnose_campaign(chosen, campaign)))
+
+
+def compare(
+    normal: Annotated[str, typer.Argument(metavar="NORMAL", help="A run_id, or a name that one run has.")],
+    abnormal: Annotated[str, typer.Argument(metavar="ABNORMAL", help="The run to compare with it.")],
+    *,
+    form: Annotated[
+        CompareFormat, typer.Option("--format", help="csv and json give every row and column.")
+    ] = CompareFormat.table,
+    home: options.Home = None,
+) -> None:
+    """Compare two runs function by function with the published statistics, the most suspicious first."""
+    from tasks.deepdive.pairs import COLUMNS, compare_runs
+    from tasks.settings import home_path
+
+    with busy("comparing"):
+        found = compare_runs(home_path(home), normal, abnormal)
+    for warning in found.warnings:
+        typer.echo(f"warning: {printable(warning)}", err=True)
+    rows = found.rows.astype(object).where(found.rows.notna(), None)
+    if form is CompareFormat.csv:
+        print_csv(COLUMNS, rows.itertuples(index=False, name=None))
+    elif form is CompareFormat.json:
+        print_json(rows.to_dict("records"))
+    else:
+        highest = rows.sort_values("suspicion_score", ascending=False, kind="stable")[list(SHOWN)]
+        print_table(SHOWN, list(highest.head(TOP_ROWS).itertuples(index=False, name=None)))
 
 
 def _published(home: "Path", campaign: str, what: str, step: Callable[[], Any]) -> Any:  # noqa: ANN401 - the step's own

@@ -1,0 +1,196 @@
+"""Compares the usage tables of a normal and an abnormal run with the published statistics (formats.md 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.lake_runs import find_run
+from tasks.lake_tables import lake_connection
+from tasks.settings import LprismError
+from tasks.warehouse import execute
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+    import pandas as pd
+
+    Floats = npt.NDArray[np.float64]
+
+KEYS = ["function_name", "metric_name", "device"]
+COLUMNS = (
+    *KEYS,
+    "suspicion_score",
+    "beta_normal_pct",
+    "beta_abnormal_pct",
+    "beta_difference_pct",
+    "beta_z_score",
+    "beta_welch_p",
+    "beta_u_test_p",
+    "mu_normal_pct",
+    "mu_abnormal_pct",
+    "mu_difference_pct",
+    "mu_z_score",
+    "log_mu_z_score",
+    "mu_welch_p",
+    "mu_u_test_p",
+    "pairing",
+    "normal_pid",
+    "abnormal_pid",
+)
+LEAST_STD = 1e-9
+LEAST_CYCLES = 2
+# Up to here scipy takes the exact distribution of the Mann-Whitney test, where no two values are equal.
+LARGEST_EXACT = 8
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows of COLUMNS, those of a pair of processes by score, highest first; and what is doubtful."""
+
+    rows: pd.DataFrame
+    warnings: tuple[str, ...]
+
+
+def compare_runs(home: Path, normal: str, abnormal: str) -> Comparison:
+    """Compare every pair of processes of two runs of the lake, each a run_id or a name that one run has.
+
+    Raises:
+        LprismError: there is no such run, or one of them has no usage beside a counter.
+    """
+    import pandas as pd
+
+    before, now = (_usage(home, run) for run in (normal, abnormal))
+    parts = [
+        compare(before[before["pid"] == first], now[now["pid"] == second]).assign(
+            pairing="strict" if first == second else "cross", normal_pid=first, abnormal_pid=second
+        )
+        for first, second in pid_pairs(set(before["pid"]), set(now["pid"]))
+    ]
+    return Comparison(pd.concat(parts, ignore_index=True)[list(COLUMNS)], tuple(_doubts(before, now)))
+
+
+def pid_pairs(normal: set[int], abnormal: set[int]) -> list[tuple[int, int]]:
+    """Pair a process that is on both sides with itself, and any other with every other of the far side."""
+    both = normal & abnormal
+    across = [(one, two) for one in sorted(normal - both) for two in sorted(abnormal - both)]
+    return [(pid, pid) for pid in sorted(both)] + across
+
+
+def compare(normal: pd.DataFrame, abnormal: pd.DataFrame) -> pd.DataFrame:
+    """Compare the rows of one process a side, by function, counter and device; see COLUMNS for the columns.
+
+    Takes cycle_index, beta_pct and mu_pct beside the keys. A side that a key is absent from counts as 0.
+    """
+    sides = [_moments(rows) for rows in (normal, abnormal)]
+    keys = sides[0].index.union(sides[1].index)
+    before, now = (side.reindex(keys, fill_value=0.0) for side in sides)
+    tested = ((before["cycles"] >= LEAST_CYCLES) & (now["cycles"] >= LEAST_CYCLES)).to_numpy()
+    found: dict[str, Any] = {"log_mu_z_score": _z_score(before, now, "log_mu")}
+    for name in ("beta", "mu"):
+        first, second = before[f"{name}_mean"].to_numpy(), now[f"{name}_mean"].to_numpy()
+        found |= {f"{name}_normal_pct": first, f"{name}_abnormal_pct": second}
+        found |= {f"{name}_difference_pct": second - first, f"{name}_z_score": _z_score(before, now, name)}
+        found[f"{name}_welch_p"] = np.where(tested, _welch(before, now, name), 1.0)
+        found[f"{name}_u_test_p"] = _u_tests(normal, abnormal, f"{name}_pct", keys[tested], keys)
+    return _by_score(found, keys)
+
+
+def _z_score(before: pd.DataFrame, now: pd.DataFrame, name: str) -> Floats:
+    spread = before[f"{name}_std"].where(before[f"{name}_std"] > LEAST_STD, np.inf)
+    moved = (now[f"{name}_mean"] - before[f"{name}_mean"]) / spread
+    return moved.to_numpy(dtype=np.float64)
+
+
+def _welch(before: pd.DataFrame, now: pd.DataFrame, name: str) -> Floats:
+    """Welch's p of each row, NaN where both sides are constant and equal; it means nothing of one cycle."""
+    from scipy.stats import ttest_ind_from_stats
+
+    sides = [
+        [side[f"{name}_{part}"].to_numpy() for part in ("mean", "std")]
+        + [side["cycles"].clip(lower=LEAST_CYCLES).to_numpy()]
+        for side in (before, now)
+    ]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        test = ttest_ind_from_stats(*sides[0], *sides[1], equal_var=False)
+    return np.asarray(test.pvalue, dtype=np.float64)
+
+
+def _by_score(found: dict[str, Any], keys: pd.Index[Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = pd.DataFrame(found, index=keys)
+    moved = rows["beta_z_score"].abs() + rows["log_mu_z_score"].abs()
+    rows["suspicion_score"] = rows["beta_difference_pct"].abs() * moved
+    rows = rows.reset_index().sort_values(["suspicion_score", *KEYS], ascending=[False, True, True, True])
+    return rows[[name for name in COLUMNS if name in rows]].reset_index(drop=True)
+
+
+def _moments(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and sample standard deviation of beta, mu, log(1 + mu), and the number of cycles, of each key."""
+    values = rows.assign(beta=rows["beta_pct"], mu=rows["mu_pct"], log_mu=np.log1p(rows["mu_pct"]))
+    groups = values.groupby(KEYS)
+    found = groups[["beta", "mu", "log_mu"]].agg(["mean", "std", "min", "max"])
+    found.columns = found.columns.map("_".join)
+    for name in ("beta", "mu", "log_mu"):
+        # Equal values have no spread; their sum of squares may leave a little.
+        is_constant = found[f"{name}_max"] == found[f"{name}_min"]
+        found[f"{name}_std"] = found[f"{name}_std"].mask(is_constant, 0.0)
+    return found.assign(cycles=groups["cycle_index"].nunique())
+
+
+def _u_tests(
+    normal: pd.DataFrame, abnormal: pd.DataFrame, column: str, tested: pd.Index[Any], keys: pd.Index[Any]
+) -> Floats:
+    """Two-sided Mann-Whitney p of each of `keys`, 1 for those not in `tested`; one call for equal sizes."""
+    import pandas as pd
+
+    sides = [rows.groupby(KEYS)[column].agg(np.array).reindex(tested) for rows in (normal, abnormal)]
+    p_values = pd.Series(1.0, index=keys)
+    alike: dict[tuple[int, int, bool], list[int]] = {}
+    for place, (before, now) in enumerate(zip(*sides, strict=True)):
+        alike.setdefault((len(before), len(now), _is_exact(before, now)), []).append(place)
+    for (_, _, exact), places in alike.items():
+        before, now = (np.stack(side.iloc[places].to_list()) for side in sides)
+        p_values[tested[places]] = _u_test(before, now, is_exact=exact)
+    return np.asarray(p_values, dtype=np.float64)
+
+
+def _is_exact(before: Floats, now: Floats) -> bool:
+    both = np.concatenate((before, now))
+    return min(len(before), len(now)) <= LARGEST_EXACT and len(np.unique(both)) == len(both)
+
+
+def _u_test(before: Floats, now: Floats, *, is_exact: bool) -> Floats:
+    from scipy.stats import mannwhitneyu
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        test = mannwhitneyu(before, now, axis=1, method="exact" if is_exact else "asymptotic")
+    return np.asarray(test.pvalue, dtype=np.float64)
+
+
+def _usage(home: Path, run: str) -> pd.DataFrame:
+    name = find_run(home, run)
+    with lake_connection(home, name.campaign) as con:
+        rows = execute(con, "run_usage", run_id=name.run_id).df()
+    if rows.empty:
+        raise LprismError(
+            f"run {run} has no usage beside a counter: of a run with traces, `lprism cycles {run}` makes it"
+        )
+    return rows
+
+
+def _doubts(before: pd.DataFrame, now: pd.DataFrame) -> Iterator[str]:
+    """Tell in words what makes the two sides hard to compare."""
+    anchors = [sorted(rows["anchor_name"].dropna().unique()) for rows in (before, now)]
+    if anchors[0] != anchors[1]:
+        first, second = (", ".join(names) or "no anchor" for names in anchors)
+        yield f"the cycles are of different anchors ({first}; {second}): shares of them do not compare"
+    for side, rows in (("normal", before), ("abnormal", now)):
+        for pid, cycles in rows.groupby("pid")["cycle_index"].nunique().items():
+            if cycles < LEAST_CYCLES:
+                yield f"process {pid} of the {side} run has one cycle only: no test, every p is 1"
