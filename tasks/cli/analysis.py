@@ -1,4 +1,4 @@
-"""`lprism validate`, `train`, `diagnose`: the steps after ingest; and `compare`, of any two runs of the lake."""
+"""`lprism validate`, `train`, `diagnose`: the steps after ingest; and `compare`, of any two runs."""
 
 from collections.abc import Callable
 from dataclasses import asdict
