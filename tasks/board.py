@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tasks.books import COMPLETE, FAILED, PENDING
 from tasks.plan import Cell
@@ -33,6 +33,7 @@ class Board:
         self._own = {host.name: deque(cell for cell in waiting if cell.host == host.name) for host in hosts}
         self._orphans: dict[str, deque[Cell]] = {group: deque() for group in self._groups.values()}
         self._at_work = set(self._own)
+        self._idle: set[str] = set()  # these wait for what others leave, and leave nothing themselves
         self._losses: dict[str, int] = {}
         self._changed = threading.Condition()
 
@@ -50,9 +51,12 @@ class Board:
             while not self.stopped.is_set():
                 if self.mine(host):
                     return True
-                if not self._others_at_work(host):
+                if not self._others_at_work(host, but=self._idle):
                     return False
+                self._idle.add(host)
+                self._changed.notify_all()
                 self._changed.wait(1.0)
+                self._idle.discard(host)
         raise KeyboardInterrupt
 
     def take(self, host: str) -> Cell | None:
@@ -62,9 +66,9 @@ class Board:
                 return None
             return (self._own[host] or self._orphans[self._groups[host]]).popleft()
 
-    def _others_at_work(self, host: str) -> bool:
-        group = self._groups[host]
-        return any(other != host and self._groups[other] == group for other in self._at_work)
+    def _others_at_work(self, host: str, but: Collection[str] = ()) -> bool:
+        group, others = self._groups[host], self._at_work - {host, *but}
+        return any(self._groups[other] == group for other in others)
 
     def put_back(self, host: str, cell: Cell) -> None:
         """The link was lost under this cell: it is the first that the host tries again."""

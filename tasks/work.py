@@ -146,6 +146,7 @@ def open_session(
         session.phases.append({"name": "connect", "start_ns": began, "duration_ns": time.time_ns() - began})
         _sweep(supervisor, home, campaign)
         yield session
+        _sweep(supervisor, home, campaign)
         say(Progress("stop the server", expected_s=3.0, detail=host.name, host=host.name))
 
 
