@@ -146,6 +146,27 @@ def test_a_squeeze_of_scalar_code_is_not_said_to_use_avx512() -> None:
     assert "AVX" not in first.evidence
 
 
+def test_a_quota_that_throttles_now_and_then_is_named() -> None:
+    """One tenth of a second in four is throttled: no median moves, and the cause is named."""
+    given = counters({})
+    is_burst = (given["start_ns"] // (S // 10)) % 4 == 0
+    is_now = given["start_ns"].between(INCIDENT[0], INCIDENT[1] - 1)
+    throttled = given["counter_name"] == "process_cgroup_throttled"
+    given.loc[throttled & is_burst & is_now, "value"] = 300.0
+    ranked = diagnose_incident(given, batches({}), [INCIDENT], 0, load_signatures())
+    assert ranked[0].cause == "cpu_quota"
+    assert "throttled for 75 ms/s (before: 0)" in ranked[0].evidence
+
+
+def test_a_single_burst_of_throttling_is_no_quota() -> None:
+    """One throttled sample in a hundred may be chance: nothing is named."""
+    given = counters({})
+    one = (given["counter_name"] == "process_cgroup_throttled") & (given["start_ns"] == 15 * S)
+    given.loc[one, "value"] = 9000.0
+    ranked = diagnose_incident(given, batches({}), [INCIDENT], 0, load_signatures())
+    assert ranked[0].cause == "none"
+
+
 def test_stolen_time_is_no_cause_of_ours() -> None:
     """A neighbour on the hypervisor makes the engine wait, too: `none`, with the theft in the evidence."""
     ranked = diagnose({"cpu_steal": 60.0, "process_runq_wait": 1700.0, "process_cpu_usage": 40.0})

@@ -162,7 +162,10 @@ def _finding(clause: Clause, rows: pd.DataFrame) -> Finding | None:
 
 
 def _shift(clause: Clause, before: Floats, now: Floats) -> float:
-    """Grade a move: its size against the threshold, and whether the samples, not only their mean, moved."""
+    """Grade a move: its size against the threshold, and whether the samples, not only their mean, moved.
+
+    A rate is of what comes in bursts: most samples may stay, if the test tells the sides apart.
+    """
     from scipy.stats import mannwhitneyu
 
     sign = 1.0 if clause.change == "up" else -1.0
@@ -173,6 +176,8 @@ def _shift(clause: Clause, before: Floats, now: Floats) -> float:
     if clause.by == "fraction":
         size /= max(abs(_statistic(clause, before)), 1e-9)
     threshold = float(clause.threshold or 0.0)
+    if clause.statistic == "rate":
+        return _ramp(size, threshold / 2, threshold)
     superiority = float(test.statistic) / (len(now) * len(before))
     return min(_ramp(size, threshold / 2, threshold), _ramp(superiority, *SUPERIORITY))
 

@@ -87,7 +87,7 @@ COUNTERS = BATCH_MEASURES | frozenset(
 EVIDENCE_FIELDS = frozenset({"before", "now", "device", "process", "pid"})
 CHOICES = {
     "device": ("any", "busiest"),
-    "statistic": ("median", "mean"),
+    "statistic": ("median", "mean", "rate"),
     "change": ("up", "down", "above", "below", "within"),
     "by": ("difference", "fraction"),
 }
