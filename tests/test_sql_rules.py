@@ -7,7 +7,10 @@ import pytest
 
 from tasks.warehouse import SQL_FOLDER, create_table, execute, memory_connection, sql_names
 
-FOLDERS = {"checks", "convert", "deepdive", "export", "features", "publish", "quality", "root_cause", "tables", "views"}
+FOLDERS = {
+    "checks", "convert", "deepdive", "export", "features", "publish", "quality", "report", "root_cause",
+    "tables", "views",
+}  # fmt: skip
 # These have an effect and give no rows; their first line says which.
 EFFECTS = {
     "publish/allow_folder", "publish/lake_part", "publish/lock", "publish/memory", "publish/quiet",

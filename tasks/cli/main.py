@@ -5,7 +5,21 @@ from typing import NoReturn
 
 import typer
 
-from tasks.cli import analysis, campaign, cycles, demo, engines, faults, ingest, models, serve, sql, traces
+from tasks.cli import (
+    analysis,
+    campaign,
+    cycles,
+    demo,
+    engines,
+    faults,
+    ingest,
+    models,
+    report,
+    serve,
+    sql,
+    traces,
+    watch,
+)
 from tasks.cli.output import printable
 from tasks.settings import LprismError, pin_telemetry_off
 
@@ -28,9 +42,11 @@ ingest.add_to(app)
 analysis.add_to(app)
 models.add_to(app)
 cycles.add_to(app)
+report.add_to(app)
 serve.add_to(app)
 sql.add_to(app)
 traces.add_to(app)
+watch.add_to(app)
 
 
 def run() -> NoReturn:

@@ -1,0 +1,108 @@
+"""Charts of the report as inline SVG; colours are CSS variables: light, dark and print each have their own.
+
+The only matplotlib importer of tasks/. A name from data is text, never markup and never a formula.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Row = Mapping[str, Any]
+# Drawn in these, which nothing else uses, and then replaced by the page's variables.
+COLOURS = {
+    "#010101": "--ink", "#020202": "--faint", "#030303": "--line", "#040404": "--alarm",
+    "#050505": "--limit", "#060606": "--shade",
+}  # fmt: skip
+INK, FAINT, LINE, ALARM, LIMIT, SHADE = COLOURS
+MOST_POINTS = 600  # a chart is 720 px wide
+MOST_ROWS = 40
+MOST_NAME = 40
+_PROLOGUE = re.compile(r"^.*?(?=<svg)", re.DOTALL)
+_METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
+
+
+def control_chart(scores: Sequence[Row], marks: Row) -> str:
+    """Residual of each batch over time (s since the recording began), its limit, alarms, fault shaded."""
+    figure, axes = _canvas(7.2, 2.2)
+    _shade(axes, marks)
+    every = max(1, len(scores) // MOST_POINTS)
+    kept = [row for place, row in enumerate(scores) if place % every == 0 or row["alarm"]]
+    times = [row["start_s"] for row in kept]
+    axes.plot(times, [_share(row["smoothed_residual"]) for row in kept], color=LINE, linewidth=1.1)
+    axes.plot(times, [_share(row["limit_residual"]) for row in kept], color=LIMIT, linewidth=1, dashes=(5, 3))
+    alarms = [row for row in kept if row["alarm"]]
+    axes.plot(
+        [row["start_s"] for row in alarms],
+        [_share(row["smoothed_residual"]) for row in alarms],
+        "o", color=ALARM, markersize=2.6, linestyle="none",
+    )  # fmt: skip
+    axes.set_xlabel("s since the recording began", color=FAINT)
+    axes.set_ylabel("slower than expected, %", color=FAINT)
+    axes.set_ylim(bottom=0)
+    return _svg(figure)
+
+
+def latency_chart(rows: Sequence[Row]) -> str:
+    """Median (dot) to 99th percentile (end of the line) of a decode step, ms, by scenario and window."""
+    shown = rows[:MOST_ROWS]
+    figure, axes = _canvas(7.2, 0.8 + 0.22 * len(shown))
+    for place, row in enumerate(shown):
+        colour = ALARM if row["run_window"] == "fault" else LINE
+        axes.plot([row["p50_ms"], row["p99_ms"]], [place, place], color=colour, linewidth=1.6)
+        axes.plot(row["p50_ms"], place, "o", color=colour, markersize=5)
+    names = [f"{_short(row['scenario'])} · {row['run_window']}" for row in shown]
+    axes.set_yticks(range(len(shown)), names)
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("start-to-start time of a decode step, ms", color=FAINT)
+    return _svg(figure)
+
+
+def _canvas(width: float, height: float) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0)
+    axes.tick_params(colors=FAINT, labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.xaxis.label.set_fontsize(8)
+    axes.yaxis.label.set_fontsize(8)
+    return figure, axes
+
+
+def _shade(axes: "Axes", marks: Row) -> None:
+    if marks["fault_apply_s"] is not None and marks["fault_end_s"] is not None:
+        axes.axvspan(marks["fault_apply_s"], marks["fault_end_s"], color=SHADE, linewidth=0)
+    for name in ("baseline_start_s", "baseline_end_s", "recovery_start_s", "recovery_end_s"):
+        if marks[name] is not None:
+            axes.axvline(marks[name], color=FAINT, linewidth=0.6, linestyle=":")
+
+
+def _svg(figure: "Figure") -> str:
+    import matplotlib as mpl
+
+    out = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lprism", "font.family": "sans-serif"}):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    text = _METADATA.sub("", _PROLOGUE.sub("", out.getvalue(), count=1))
+    for colour, variable in COLOURS.items():
+        text = text.replace(colour, f"var({variable})")
+    return text
+
+
+def _share(value: float | None) -> float:
+    return float("nan") if value is None else 100 * value
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MOST_NAME else name[: MOST_NAME - 1] + "…"
