@@ -12,7 +12,7 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ CONNECT_S = 10.0
 COMMAND_S = 60.0
 HEARTBEAT_EVERY_S = 2.0
 KEEPALIVE_S = 5
+SILENT_S = 15.0  # a tail beats every 2 s
 
 
 class HostError(LprismError):
@@ -315,6 +316,29 @@ def look(address: Address) -> dict[str, Any] | None:
     """Who has a host now and what they do there, by its lease; None when nobody has. Raises HostError."""
     found: dict[str, Any] | None = _said(address, "tasks.host.lease")
     return found
+
+
+@contextlib.contextmanager
+def tail(address: Address, words: list[str]) -> Iterator[Callable[[], bytes]]:
+    """Follow a host's batches (tasks/host/tail.py); yields what reads the next bytes, none at the end.
+
+    Raises HostError, LinkError when nothing was heard for SILENT_S.
+    """
+    with _connected(address) as connection:
+        code, sessions = _ship(connection, address)
+        channel = connection.transport.open_session(timeout=CONNECT_S)
+        argv = shlex.join([address.python, "-m", "tasks.host.tail", sessions, *words])
+        channel.exec_command(f"cd {shlex.quote(code)} && exec {argv}")
+        channel.settimeout(SILENT_S)
+
+        def read() -> bytes:
+            try:
+                return bytes(channel.recv(65536))
+            except TimeoutError:
+                raise LinkError(f"{address.name}: nothing was heard for {SILENT_S:.0f} s") from None
+
+        with contextlib.closing(channel):
+            yield read
 
 
 def _said(address: Address, module: str) -> Any:  # noqa: ANN401  JSON

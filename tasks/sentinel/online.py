@@ -51,6 +51,7 @@ class Scored:
     expected_interval_ns: float | None = None
     smoothed_interval: float | None = None
     settled: bool = False
+    said: bool = False  # that it alarms
 
     @property
     def end_ns(self) -> int:

@@ -1,0 +1,80 @@
+"""The lines of a live source: a tail here or on a host over SSH, made again when it is lost."""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tasks.settings import LprismError
+
+SILENT_S = 15.0  # the tail beats every 2 s
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
+CHUNK = 1 << 16
+
+Record = dict[str, Any]
+Read = Callable[[], bytes]  # what has come; empty at the end; LprismError after SILENT_S of silence
+Tail = Callable[[list[str]], AbstractContextManager[Read]]
+
+
+@contextmanager
+def local_tail(words: list[str]) -> Iterator[Read]:
+    """Follow what lies on this machine."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tasks.host.tail", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        start_new_session=True, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    out = process.stdout
+    if out is None:
+        raise LprismError("the tail has no output")
+
+    def read() -> bytes:
+        if not select.select([out], [], [], SILENT_S)[0]:
+            raise LprismError(f"nothing was heard for {SILENT_S:.0f} s")
+        return os.read(out.fileno(), CHUNK)
+
+    try:
+        yield read
+    finally:
+        process.communicate()
+
+
+def followed(tail: Tail, words: list[str]) -> Iterator[Record]:
+    """Every record of a tail, and `link` where it is lost: gone on with after a wait."""
+    places: dict[str, int] = {}
+    folder: str | None = None
+    wait_s = FIRST_WAIT_S
+    while True:
+        try:
+            with tail([*words, "--since", json.dumps(places)]) as read:
+                for record in _records(read):
+                    if record.get("type") == "at":
+                        places[record["path"]] = record["offset"]
+                    if record.get("type") == "session" and record.get("folder") != folder:
+                        places, folder = {}, record.get("folder")
+                    if record.get("type") == "beat":
+                        wait_s = FIRST_WAIT_S
+                    yield record
+            why = "the tail ended"
+        except LprismError as error:
+            why = str(error)
+        yield {"type": "link", "text": f"link lost ({why}): next try in {wait_s:.0f} s"}
+        time.sleep(wait_s)
+        wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+
+def _records(read: Read) -> Iterator[Record]:
+    rest = b""
+    while chunk := read():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = {"type": "damaged"}
+            yield record if isinstance(record, dict) else {"type": "damaged"}
