@@ -40,7 +40,17 @@ def run_pipeline(spec: "CampaignSpec", home: Path, resumed: str | None = None, r
 
         with suppress(CellsFailed):  # the verdicts tell how many, and fail
             run_here(spec, home, instance, resume)
-    show_verdicts(home, instance)
+    try:
+        show_verdicts(home, instance)
+    finally:
+        show_report(home, instance)
+
+
+def show_report(home: Path, campaign: str) -> None:
+    """Write the campaign's report and say where it is."""
+    from tasks.pages.report import write_report
+
+    typer.echo(printable(f"report: {write_report(home, campaign)}"))
 
 
 def _keep_off_engine_cpus(spec: "CampaignSpec") -> None:
