@@ -57,7 +57,10 @@ def spec_of(hosts: list[Address], engines: list[str], cells: int, seed: int) -> 
             for at, host in enumerate(hosts)
         ],
         "engines": [
-            {"kind": kind, "model": model, "args": SERVE_ARGS[kind], "python": str(installed_for(kind).python)}
+            {
+                "kind": kind, "model": model, "args": SERVE_ARGS[kind],
+                "python": str(installed_for(kind).python),
+            }
             for kind in engines
         ],
         "workload": {"input_lengths": [32], "output_lengths": [64], "concurrency": [4]},
@@ -67,19 +70,23 @@ def spec_of(hosts: list[Address], engines: list[str], cells: int, seed: int) -> 
     }  # fmt: skip
 
 
-def killed_and_resumed(words: list[str], kills: int, seed: int) -> int:
+def killed_and_resumed(words: list[str], record: Path, kills: int, seed: int) -> int:
     """Run the campaign, killing its process at random moments; returns its exit code in the end."""
-    chance, resume = random.Random(seed), ""  # noqa: S311 - moments, not secrets
+    chance = random.Random(seed)  # noqa: S311 - moments, not secrets
     for number in range(kills):
         after_s = chance.uniform(30, 240)
-        with subprocess.Popen([*words, resume]) as child:
+        with subprocess.Popen([*words, resumed(record)]) as child:
             try:
                 child.wait(after_s)
             except subprocess.TimeoutExpired:
                 child.kill()
                 say(f"kill {number + 1} after {after_s:.0f} s")
-        resume = "pending"
-    return subprocess.run([*words, "pending"], check=False, timeout=LIMIT_S).returncode
+    return subprocess.run([*words, resumed(record)], check=False, timeout=LIMIT_S).returncode
+
+
+def resumed(record: Path) -> str:
+    """How to run what was planned, or to begin."""
+    return "pending" if record.exists() else ""
 
 
 def where_time_went(manifests: list[dict[str, Any]]) -> None:
@@ -132,7 +139,7 @@ def main() -> int:
         spec = spec_of(hosts, given.engines.split(","), given.cells, given.seed)
         (place / "spec.json").write_text(json.dumps(spec))
         words = [sys.executable, "-c", RUNNER, str(place / "spec.json"), str(home)]
-        code = killed_and_resumed(words, given.kills, given.seed)
+        code = killed_and_resumed(words, home / "bundles" / CAMPAIGN / books.RECORD, given.kills, given.seed)
         said = status(home, CAMPAIGN)
     bundles = sorted((home / "bundles" / CAMPAIGN).glob("r*/manifest.json"))
     manifests = [json.loads(path.read_text()) for path in bundles]
