@@ -28,6 +28,7 @@ CONNECT_S = 10.0
 COMMAND_S = 60.0
 HEARTBEAT_EVERY_S = 2.0
 KEEPALIVE_S = 5
+ENDED_S = 10.0
 SILENT_S = 15.0  # a tail beats every 2 s
 
 
@@ -158,11 +159,20 @@ class Supervisor:
         """End everything on the host. Raises HostError naming what could not be ended."""
         try:
             failures = self.ask("close", timeout_s=30.0)
+            self._closed.set()
+            self._wait_for_its_end()
         finally:
             self._closed.set()
             self.channel.close()  # end of input: the supervisor undoes what is left
         if failures:
             raise HostError(f"{self.name}: could not be cleaned: {'; '.join(failures)}")
+
+    def _wait_for_its_end(self) -> None:
+        """Whoever asks for the host after us finds it free; a supervisor that hangs is its watchdog's business."""
+        self.channel.shutdown_write()
+        end = time.monotonic() + ENDED_S
+        while not self.channel.exit_status_ready() and time.monotonic() < end:
+            time.sleep(0.02)
 
     def fetch(self, remote_folder: str, local_folder: Path) -> dict[str, tuple[int, str]]:
         """Copy a run's files by SFTP; {name: (size, sha256)}. Sizes and digests are checked.

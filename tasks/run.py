@@ -396,7 +396,8 @@ def _manifest(run: Run, campaign: str, reason: str | None, fetched: list[dict[st
         "cell": {
             "host": run.host.name, "planned_host": cell.host,
             "engine": engine.kind, "engine_version": run.server.version,
-            "model": engine.model, "engine_args": masked(engine.args), "scenario": cell.scenario,
+            "model": engine.model, "engine_args": masked(engine.args), "attached": engine.attach is not None,
+            "scenario": cell.scenario,
             "anomaly": cell.anomaly, "strength": dict(cell.strength), "input_length": cell.input_length,
             "output_length": cell.output_length, "concurrency": cell.concurrency, "mode": cell.mode,
             "repetition": cell.repetition,

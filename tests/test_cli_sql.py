@@ -216,7 +216,7 @@ def test_the_dictionary_has_every_column_with_its_meaning(
         assert all(f"| `{name}` | {kind} | " in said for name, kind, _ in one.columns)
     sql.schema("runs", form=sql.SchemaFormat.markdown, home=home)
     assert capsys.readouterr().out.count("## ") == 1
-    with pytest.raises(LprismError, match="there is no table nope; there are batch"):
+    with pytest.raises(LprismError, match="there is no table nope; there are anchor_candidates, batch"):
         dictionary.as_markdown("nope")
 
 

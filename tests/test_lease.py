@@ -29,7 +29,7 @@ def test_the_lease_says_who_has_the_host_and_what_for(sshd: Address) -> None:
         with pytest.raises(HostBusy, match=said) as refused, ExitStack() as stack:
             stack.enter_context(supervise(sshd, "two"))
         assert refused.value.holder["session"] == "one"
-    assert look(sshd) is None
+    assert look(sshd) is None  # from the moment that we have let go of it
 
 
 def test_a_holder_that_hangs_past_its_time_is_ended_and_undone(sshd: Address) -> None:

@@ -74,13 +74,13 @@ def test_normal_runs_are_scored_by_models_that_have_not_seen_them(demo: tuple[Pa
     rows = asked(
         demo[0],
         """
-        SELECT DISTINCT s.run_id, CAST(m.trained_runs AS VARCHAR) AS trained_runs
+        SELECT DISTINCT s.run_id, CAST(m.trained_sessions AS VARCHAR) AS trained_sessions
         FROM batch_scores AS s JOIN latency_models AS m USING (model_id)
         JOIN runs AS r ON r.run_id = s.run_id WHERE r.scenario = 'normal'
     """,
     )
     assert len(rows) == 2
-    assert all(row["run_id"] not in row["trained_runs"] for row in rows)
+    assert all(row["run_id"] not in row["trained_sessions"] for row in rows)
 
 
 def test_no_row_is_lost_on_the_way(demo: tuple[Path, str]) -> None:

@@ -12,4 +12,4 @@ CROSS JOIN windows AS w
 ANTI JOIN batches AS b ON b.run_id = r.run_id AND b.run_window = w.run_window
 WHERE r.status = 'complete'
   AND r.bundle IS NOT NULL
-  AND EXISTS (SELECT 1 FROM files AS f WHERE f.run_id = r.run_id AND f.format IN ('batches', 'iterations'));
+  AND NOT (r.attached AND NOT EXISTS (SELECT 1 FROM files AS f WHERE f.run_id = r.run_id AND f.format = 'iterations'));

@@ -9,6 +9,7 @@ CREATE TABLE runs (
     engine_version VARCHAR,
     engine_key VARCHAR,
     model VARCHAR,
+    attached BOOLEAN,
     scenario VARCHAR,
     anomaly VARCHAR,
     strength JSON,
@@ -56,6 +57,7 @@ COMMENT ON COLUMN runs.engine IS 'engine kind, such as vllm';
 COMMENT ON COLUMN runs.engine_version IS 'version that the engine reports';
 COMMENT ON COLUMN runs.engine_key IS 'hash of engine, version and launch arguments: runs that one latency model may describe';
 COMMENT ON COLUMN runs.model IS 'model that was served';
+COMMENT ON COLUMN runs.attached IS 'whether the server was somebody else''s, neither started nor stopped by the run; NULL for recordings of others';
 COMMENT ON COLUMN runs.scenario IS 'normal, sham, or the anomaly that was injected';
 COMMENT ON COLUMN runs.anomaly IS 'anomaly that was injected; NULL when nothing was';
 COMMENT ON COLUMN runs.strength IS 'parameters of the anomaly';

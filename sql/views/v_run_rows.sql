@@ -2,7 +2,7 @@
 -- Grain: (run_id, table_name).
 -- Reads: runs, files, quarantine, events, counters, batches, captures, requests, engine_metrics, scheduler_slices,
 -- function_usage, devices, published_comparison, published_curves, batch_scores, incidents, rca_diagnosis,
--- excluded_batches.
+-- excluded_batches, anchor_candidates, cycles, communicator_peers.
 -- Params: none.
 CREATE VIEW v_run_rows AS
 WITH
@@ -42,13 +42,20 @@ counted AS (
     SELECT run_id, 'rca_diagnosis', COUNT(*) FROM rca_diagnosis GROUP BY run_id
     UNION ALL
     SELECT run_id, 'excluded_batches', COUNT(*) FROM excluded_batches GROUP BY run_id
+    UNION ALL
+    SELECT run_id, 'anchor_candidates', COUNT(*) FROM anchor_candidates GROUP BY run_id
+    UNION ALL
+    SELECT run_id, 'cycles', COUNT(*) FROM cycles GROUP BY run_id
+    UNION ALL
+    SELECT run_id, 'communicator_peers', COUNT(*) FROM communicator_peers GROUP BY run_id
 ),
 
 tables (table_name) AS (
     VALUES
     ('runs'), ('files'), ('quarantine'), ('events'), ('counters'), ('batches'), ('requests'), ('engine_metrics'),
     ('function_usage'), ('devices'), ('published_comparison'), ('published_curves'), ('batch_scores'), ('incidents'),
-    ('rca_diagnosis'), ('excluded_batches'), ('captures'), ('scheduler_slices')
+    ('rca_diagnosis'), ('excluded_batches'), ('captures'), ('scheduler_slices'), ('anchor_candidates'), ('cycles'),
+    ('communicator_peers')
 )
 
 SELECT r.run_id, t.table_name, COALESCE(c.row_count, 0) AS row_count

@@ -81,6 +81,13 @@ def write(folder: Path, holder: dict[str, Any]) -> None:
         state.write_json(folder.parent / HOLDER, {**holder, **now})
 
 
+def give_back(file: IO[str], sessions: Path) -> None:
+    """Leave the host to whoever comes; the watchdog, which has the same open file, lets go of it with us."""
+    with contextlib.suppress(FileNotFoundError):
+        (sessions / HOLDER).unlink()
+    fcntl.flock(file, fcntl.LOCK_UN)
+
+
 def read(sessions: Path) -> dict[str, Any]:
     """The last holder's words; empty when there are none."""
     try:

@@ -12,7 +12,6 @@ Standard library only (Python >= 3.9).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -407,8 +406,8 @@ def main(folder: Path, owner: str = "") -> int:
             return _refused({"refused": refusal, "dirty": why})
         (folder / "boot").write_text(boot_id())
         status = _lead(folder, file.fileno(), owner)
-        if status == 0:  # the watchdog holds it too, and keeps it where something is left to undo
-            fcntl.flock(file, fcntl.LOCK_UN)
+        if status == 0:  # else the watchdog keeps it: something is left to undo
+            lease.give_back(file, folder.parent)
         return status
 
 

@@ -34,6 +34,7 @@ class Cell(_Part):
     engine: str
     engine_version: str
     model: str
+    attached: bool = False  # not told before servers could be attached
     scenario: str
     anomaly: str | None
     strength: dict[str, str | int | float | bool | None]
