@@ -168,7 +168,7 @@ class Supervisor:
             raise HostError(f"{self.name}: could not be cleaned: {'; '.join(failures)}")
 
     def _wait_for_its_end(self) -> None:
-        """Whoever asks for the host after us finds it free; a supervisor that hangs is its watchdog's business."""
+        """Whoever asks for the host after us finds it free; one that hangs is its watchdog's business."""
         self.channel.shutdown_write()
         end = time.monotonic() + ENDED_S
         while not self.channel.exit_status_ready() and time.monotonic() < end:
