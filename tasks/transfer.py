@@ -78,12 +78,24 @@ def _rest(sftp: Any, remote: str, local: Path, size: int) -> None:  # noqa: ANN4
         with _remotely(remote):
             source = sftp.open(remote, "rb")
             source.seek(out.tell())
+            _ask_quietly(source)
             source.prefetch(size)
         while chunk := _read(source, remote):
             out.write(chunk)
             out.flush()
         with _remotely(remote):
             source.close()
+
+
+def _ask_quietly(source: Any) -> None:  # noqa: ANN401  the same
+    """Keep the thread in which paramiko asks for the pieces from printing a link's end; reading tells it."""
+    ask = source._prefetch_thread  # noqa: SLF001  there is no other way to it
+
+    def asking(*pieces: Any) -> None:  # noqa: ANN401  paramiko's own
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            ask(*pieces)
+
+    source._prefetch_thread = asking  # noqa: SLF001  the same
 
 
 def _read(source: Any, remote: str) -> bytes:  # noqa: ANN401  the same
