@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.settings import LprismError
+from tasks.whole_file import whole_file
 
 if TYPE_CHECKING:
     import duckdb
@@ -248,15 +248,8 @@ def export(home: Path, sql: str, path: Path) -> int:
     Raises:
         LprismError: as `answered`, two columns of one name, or the file cannot be written.
     """
-    draft = path.with_name(f".{path.name}.{token_hex(4)}.part")
-    try:
-        rows = _write_answer(home, sql, draft)
-        draft.replace(path)
-    except OSError as error:
-        raise LprismError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
-    return rows
+    with whole_file(path) as draft:
+        return _write_answer(home, sql, draft)
 
 
 def _write_answer(home: Path, sql: str, path: Path) -> int:

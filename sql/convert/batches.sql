@@ -1,4 +1,4 @@
--- One row per batch that the function probe recorded, with its composition and its window.
+-- One row per batch that the function probe recorded, with its composition.
 -- Grain: (run_id, batch_index). Reads: recorder_lines, runs (the one run that is being loaded). Params: none.
 -- A request row is [prompt length, tokens computed before, new tokens, output tokens so far]; while less is computed
 -- than the prompt, or than what a preempted request had, it prefills, then it decodes.
@@ -86,18 +86,6 @@ SELECT
     b.waiting,
     b.running,
     b.rank,
-    CASE
-        -- The effect is measured here, on the server's own cores: what is slow is slow of the measure.
-        WHEN r.fault_apply_ns IS NOT NULL
-            AND b.start_ns >= r.fault_end_ns
-            AND b.start_ns < COALESCE(r.recovery_start_ns, 9223372036854775807) THEN NULL
-        WHEN b.start_ns >= r.baseline_start_ns AND b.end_ns <= r.baseline_end_ns THEN 'baseline'
-        WHEN b.start_ns >= r.fault_start_ns AND b.end_ns <= r.fault_end_ns THEN 'fault'
-        WHEN b.start_ns >= r.recovery_start_ns AND b.end_ns <= r.recovery_end_ns THEN 'recovery'
-        -- A run that broke off has no stop mark: it was recorded until it broke.
-        WHEN b.end_ns > r.recording_start_ns
-            AND b.start_ns < COALESCE(r.recording_stop_ns, 9223372036854775807) THEN 'transition'
-    END AS run_window,
     b.source,
     NULLIF(b.extra, '{}') AS extra
 FROM followed AS b

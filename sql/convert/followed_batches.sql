@@ -1,4 +1,4 @@
--- One row per iteration that was seen in the log of a server that somebody else runs, with its window.
+-- One row per iteration that was seen in the log of a server that somebody else runs.
 -- Grain: (run_id, batch_index). Reads: recorder_lines, batches, runs (the one being loaded). Params: none.
 -- A step has ended when its line is seen; of lines that were seen at one look each ends where the next one begins. What
 -- the line does not tell, such as lengths, is NULL, and so is the interval: lines come late.
@@ -44,16 +44,6 @@ SELECT
     b.context_requests + b.generation_requests AS batch_size,
     b.context_tokens + b.generation_tokens AS new_input_tokens,
     b.rank,
-    CASE
-        WHEN r.fault_apply_ns IS NOT NULL
-            AND b.start_ns >= r.fault_end_ns
-            AND b.start_ns < COALESCE(r.recovery_start_ns, 9223372036854775807) THEN NULL
-        WHEN b.start_ns >= r.baseline_start_ns AND b.start_ns + b.duration_ns <= r.baseline_end_ns THEN 'baseline'
-        WHEN b.start_ns >= r.fault_start_ns AND b.start_ns + b.duration_ns <= r.fault_end_ns THEN 'fault'
-        WHEN b.start_ns >= r.recovery_start_ns AND b.start_ns + b.duration_ns <= r.recovery_end_ns THEN 'recovery'
-        WHEN b.start_ns + b.duration_ns > r.recording_start_ns
-            AND b.start_ns < COALESCE(r.recording_stop_ns, 9223372036854775807) THEN 'transition'
-    END AS run_window,
     'vllm_log' AS source,
     JSON_OBJECT(
         'iteration', b.iteration, 'context_requests', b.context_requests, 'context_tokens', b.context_tokens,

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 from typing import IO, TYPE_CHECKING, Literal
 
 from tasks.lake_runs import campaign_of, run_named
 from tasks.lake_tables import lake_connection
 from tasks.settings import LprismError
 from tasks.warehouse import execute, told
+from tasks.whole_file import whole_file
 
 if TYPE_CHECKING:
     import duckdb
@@ -66,17 +66,10 @@ def export_trace(home: Path, run: str, path: Path | None = None, window: Window 
 def _written(con: "duckdb.DuckDBPyConnection", path: Path) -> dict[str, int]:
     from isal import igzip
 
-    draft = path.with_name(f".{path.name}.{token_hex(4)}.part")
-    try:
+    with whole_file(path) as draft:
         opened: IO[bytes] = igzip.open(draft, "wb")  # type: ignore[no-untyped-call]  # isal types little
         with closing(opened) as file:
-            counts = _write(con, file)
-        draft.replace(path)
-    except OSError as error:
-        raise LprismError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
-    return counts
+            return _write(con, file)
 
 
 def _write(con: "duckdb.DuckDBPyConnection", file: IO[bytes]) -> dict[str, int]:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from tasks.pages.charts import MOST_ROWS, control_chart, latency_chart
 from tasks.settings import LprismError
 from tasks.warehouse import execute, literal, open_published, sql_text
+from tasks.whole_file import whole_file
 
 if TYPE_CHECKING:
     import duckdb
@@ -53,15 +53,9 @@ def write_report(home: Path, campaign: str, path: Path | None = None) -> Path:
     """
     page = rendered(home, campaign)
     chosen = path or home / "reports" / f"{_file_name(campaign)}.html"
-    draft = chosen.with_name(f".{token_hex(4)}.part")
-    try:
+    with whole_file(chosen) as draft:
         chosen.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(page, encoding="utf-8")
-        draft.replace(chosen)
-    except OSError as error:
-        raise LprismError(f"{chosen} cannot be written: {error.strerror or error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
     return chosen
 
 

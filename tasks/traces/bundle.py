@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 NAME = "bundle"
 CONVERTED = ("batches", "iterations", "counters", "metrics", "slices")
 FILLED = (
-    "batches", "followed_batches", "probe_calls", "counters", "engine_metrics", "scheduler_slices",
-    "quarantine",
+    "batches", "followed_batches", "batch_windows", "probe_calls", "counters", "engine_metrics",
+    "scheduler_slices", "quarantine",
 )  # fmt: skip
 
 
