@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Collection, Sequence
 
-from tasks.books import COMPLETE, FAILED, PENDING
+from tasks.books import FAILED, PENDING
 from tasks.plan import Cell
 from tasks.settings import LprismError
 from tasks.spec import Host
@@ -121,8 +121,3 @@ class Board:
                 f"`lprism campaign resume {campaign}` goes on with it",
                 complete,
             )
-
-    @property
-    def whole(self) -> bool:
-        """Whether every cell of the board has its bundle."""
-        return self.count(COMPLETE) + self.count(FAILED) == len(self.statuses)

@@ -5,7 +5,6 @@ there, which appears as a whole. The lock `.running` is held by the one process 
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -16,14 +15,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tasks.files import sha256_of
 from tasks.plan import Cell
 from tasks.settings import LprismError, SpecError
 from tasks.spec import CampaignSpec, load_spec, masked, parse_spec
 from tasks.spec_errors import unknown
 from tasks.staging import checked_name
+from tasks.traces.manifest import MANIFEST
 
 RECORD = "campaign.json"
-MANIFEST = "manifest.json"
 RUNNING = ".running"
 FREE_BYTES_A_CELL = 50_000_000
 COMPLETE, FAILED, PENDING = "complete", "failed", "pending"
@@ -115,14 +115,9 @@ def verified(bundle: Path) -> list[str]:
         path = bundle / file["name"]
         if not path.is_file():
             wrong.append(f"{path} is missing")
-        elif path.stat().st_size != file["size_bytes"] or _sha256(path) != file["sha256"]:
+        elif path.stat().st_size != file["size_bytes"] or sha256_of(path) != file["sha256"]:
             wrong.append(f"{path} is not the file that was recorded")
     return wrong
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def to_run(home: Path, campaign: str, cells: Sequence[Cell], *, failed_too: bool = False) -> list[Cell]:

@@ -6,7 +6,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import tell, work
-from tasks.failures import FAILED, CellFailed, reason_of
+from tasks.books import FAILED
+from tasks.failures import CellFailed, reason_of
 from tasks.plan import Cell, plan
 from tasks.session import HostSession
 from tasks.spec import CampaignSpec, Host

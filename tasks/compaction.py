@@ -5,7 +5,6 @@ before that, it has left files that nobody sees. Whatever is loaded meanwhile ha
 manifest says, and stands above it. `events` stay in a folder a run.
 """
 
-import hashlib
 import json
 import os
 import time
@@ -13,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.files import sha256_of
 from tasks.lake import (
     EVENTS,
     SEAL,
@@ -166,8 +166,7 @@ def _check_files(home: Path, load: Load) -> None:
 def digest_of(path: Path) -> str | None:
     """The sha256 of a file; None where there is none."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except FileNotFoundError:
         return None
 

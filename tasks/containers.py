@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from tasks.engine_spec import Container, Engine
+from tasks.engine_spec import Container
 
 PYTHON = "python3"
 NAME = "latencyprism-engine"  # of a container that is made from an image; one campaign has a host at a time
@@ -39,11 +39,6 @@ class Commands:
     before: list[list[str]]
     start: list[str]
     end: list[str]
-
-
-def python_of(engine: Engine) -> str:
-    """The interpreter of an engine inside its container."""
-    return engine.python or PYTHON
 
 
 def name_of(container: Container) -> str:

@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tasks.books import FAILED, folder_of
 from tasks.plan import Cell
 from tasks.settings import LprismError
+from tasks.traces.manifest import MANIFEST
 
-FAILED = "failed"
 MOST_TEXT = 300
 
 
@@ -33,7 +34,7 @@ def raise_on_failed(home: Path, campaign: str, cells: Sequence[Cell], statuses: 
 def reason_of(home: Path, campaign: str, run_id: str) -> str:
     """Why a run failed, as its bundle says, in one line."""
     try:
-        said = json.loads((home / "bundles" / campaign / run_id / "manifest.json").read_text())
+        said = json.loads((folder_of(home, campaign) / run_id / MANIFEST).read_text())
     except (OSError, ValueError):
         return "it has no bundle"
     return " ".join(str(said.get("reason") or "no reason was noted").split())[:MOST_TEXT]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tasks.files import sha256_of
 from tasks.settings import LprismError
 from tasks.staging import checked_name, put, staging
 from tasks.warehouse import (
@@ -308,9 +309,7 @@ def described(con: "duckdb.DuckDBPyConnection", table: str, draft: Path, path: s
     with told(draft):
         rows = con.read_parquet(str(draft), hive_partitioning=False)
         _check_columns(table, rows)
-        with draft.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = draft.stat().st_size
+        size, digest = draft.stat().st_size, sha256_of(draft)
         return LakeFile(
             path=path, rows=len(rows), size_bytes=size, sha256=digest, columns=columns_digest(table)
         )

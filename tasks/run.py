@@ -31,6 +31,7 @@ from tasks.remote import HostError, LinkError, Supervisor
 from tasks.server import Server
 from tasks.settings import LprismError
 from tasks.spec import CampaignSpec, Host, masked
+from tasks.traces.manifest import MANIFEST
 
 FIRST_BATCHES = 20  # seen before the warm-up begins: the load runs
 LOAD_START_S = 120.0
@@ -417,7 +418,7 @@ def _manifest(run: Run, campaign: str, reason: str | None, fetched: list[dict[st
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    with (folder / "manifest.json").open("w") as file:
+    with (folder / MANIFEST).open("w") as file:
         json.dump(manifest, file, indent=1)
         file.flush()
         os.fsync(file.fileno())

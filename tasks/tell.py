@@ -17,14 +17,15 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
+from tasks.books import PENDING, folder_of
 from tasks.pages import told
 from tasks.plan import Cell
 from tasks.progress import Progress, listening
 from tasks.spec import CampaignSpec
+from tasks.traces.manifest import MANIFEST
 from tasks.warehouse import open_published
 
 EVERY_S = 3.0
-PENDING = "pending"
 INJECTION_FAILED = "latencyprism.injection.failed"
 INCIDENT = "latencyprism.incident"
 
@@ -115,7 +116,7 @@ def _percent(cells: Sequence[Cell], statuses: Mapping[str, str]) -> float:
 
 def show_run(home: Path, campaign: str, cell: Cell) -> None:
     """The artifact of one run, and an event where its fault was not proved or not undone."""
-    path = home / "bundles" / campaign / cell.run_id / "manifest.json"
+    path = folder_of(home, campaign) / cell.run_id / MANIFEST
     if not path.is_file():
         return  # the link was lost under it: it has no bundle, and is run again
     manifest = json.loads(path.read_text())

@@ -1,7 +1,6 @@
 """A run's files from its host, by SFTP: size and sha256 checked, gone on with after an interruption."""
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import paramiko
+
+from tasks.files import sha256_of
 
 MAX_FILE_BYTES = 4 << 30
 CHUNK_BYTES = 1 << 20
@@ -63,7 +64,7 @@ def _arrived(sums: Sums, folder: Path) -> int:
 def _whole(sftp: Any, remote: str, local: Path, size: int, digest: str) -> None:  # noqa: ANN401  paramiko's client, or a test's
     for last in (False, True):
         _rest(sftp, remote, local, size)
-        if local.stat().st_size == size and _sha256(local) == digest:
+        if local.stat().st_size == size and sha256_of(local) == digest:
             return
         if last:
             raise Damaged(f"{local.name} arrived damaged: its sha256 is not the one taken on the host")
@@ -112,8 +113,3 @@ def _remotely(remote: str) -> Iterator[None]:
         raise Damaged(f"{remote} cannot be read on the host: {error}") from error
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise ConnectionError(f"{remote}: {error!r}") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tasks.files import whole_file
 from tasks.settings import LprismError
-from tasks.whole_file import whole_file
 
 if TYPE_CHECKING:
     import duckdb

@@ -29,13 +29,7 @@ from tasks.remote import Address, HostBusy, LinkError, Supervisor, supervise
 from tasks.session import CampaignStopped, HostSession
 from tasks.spec import CampaignSpec, Host
 
-BACKOFF_S = (
-    1.0,
-    2.0,
-    4.0,
-    8.0,
-    16.0,
-)  # before each further try to reach a host; a finished cell starts them again
+BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0)  # before each try to reach a host; a finished cell starts them again
 OWN_LEASE_S = 90.0  # what we left on a host is undone, and the host free again, within this
 BUSY_POLL_S = 5.0
 BUSY_WAIT_S = 86_400.0

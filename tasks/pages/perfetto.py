@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
+from tasks.files import whole_file
 from tasks.lake_runs import campaign_of, run_named
 from tasks.lake_tables import lake_connection
 from tasks.settings import LprismError
 from tasks.warehouse import execute, told
-from tasks.whole_file import whole_file
 
 if TYPE_CHECKING:
     import duckdb

@@ -12,10 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.files import whole_file
 from tasks.pages.charts import MOST_ROWS, control_chart, latency_chart
 from tasks.settings import LprismError
 from tasks.warehouse import execute, literal, open_published, sql_text
-from tasks.whole_file import whole_file
 
 if TYPE_CHECKING:
     import duckdb

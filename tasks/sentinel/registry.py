@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.files import sha256_of
 from tasks.lake import write_frame
 from tasks.lake_tables import lake_connection
 from tasks.sentinel.cards import CARD, card_of, limit_rows, model_row, read_card
@@ -117,7 +117,7 @@ def load_models(home: Path, con: duckdb.DuckDBPyConnection, campaign: str) -> li
 def load_model(home: Path, campaign: str, model_id: str, path: str, sha256: str, limit: float) -> Registered:
     """Load one model. Raises LprismError when its file or card is not what was trained."""
     file = home / path
-    if not file.is_file() or _sha256(file) != sha256:
+    if not file.is_file() or sha256_of(file) != sha256:
         raise LprismError(
             f"{file} is missing or not the model that was trained; run: lprism train --campaign {campaign}"
         )
@@ -151,7 +151,7 @@ def _saved(home: Path, card: dict[str, Any], model: LatencyModel) -> dict[str, A
     model.save(partial)
     partial.replace(file)
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    return model_row(card, str(file.relative_to(home)), _sha256(file))
+    return model_row(card, str(file.relative_to(home)), sha256_of(file))
 
 
 def _write(
@@ -182,7 +182,3 @@ def _summary(campaign: str, cards: list[dict[str, Any]], untrained: tuple[str, .
         limit_residual=max(card["limits"][0]["limit"] for card in of_duration),
         untrained=untrained,
     )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tasks.files import sha256_of
 from tasks.lake import SEAL, SEALED, Load, load_of, put_run, sealed_in, write_draft
 from tasks.settings import LprismError
 from tasks.staging import checked_name, staging
@@ -140,9 +141,7 @@ def _identified(home: Path, form: Format, source: Source, campaign: str) -> Sour
 
 def _hashed(file: InputFile) -> InputFile:
     try:
-        with file.path.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        return replace(file, size_bytes=file.path.stat().st_size, sha256=digest)
+        return replace(file, size_bytes=file.path.stat().st_size, sha256=sha256_of(file.path))
     except OSError as error:
         raise LprismError(f"{file.path}: {error.strerror}") from error
 

@@ -9,11 +9,11 @@ where the text of `reqs` and `result` is not JSON, nor are the braces around the
 accounted for, also one whose call is not in the trace.
 """
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.files import sha256_of
 from tasks.settings import LprismError
 from tasks.traces.text import Line, lines, lines_view
 from tasks.warehouse import execute
@@ -54,7 +54,6 @@ def _lines(path: Path) -> Iterator[Line]:
 
 def _identity(path: Path) -> tuple[int, str]:
     try:
-        with path.open("rb") as file:
-            return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        return path.stat().st_size, sha256_of(path)
     except OSError as error:
         raise LprismError(f"{path}: {error.strerror}") from error

@@ -1,5 +1,6 @@
-"""Files that people ask for: there as a whole or not at all."""
+"""Files: written as a whole or not at all, and their digests."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,3 +24,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise LprismError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """A file's sha256 in hex, read in pieces. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
