@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.settings import LprismError
-from tasks.warehouse import create_table, execute, memory_connection, sql_names, sql_text
+from tasks.warehouse import create_table, make_views, memory_connection, sql_names, sql_text
 
 _GRAIN = re.compile(r"-- Grain: \(([^)]*)\)")
 README_MARKERS = ("<!-- tables: begin -->\n", "<!-- tables: end -->\n")
@@ -31,8 +31,7 @@ def relations() -> list[Relation]:
     with memory_connection() as con:
         for table in sql_names("tables"):
             create_table(con, table)
-        for view in sql_names("views"):
-            execute(con, f"views/{view}")
+        make_views(con)
         for name, kind, meaning, *column in con.table("v_columns").fetchall():
             found.setdefault(name, Relation(name, kind, meaning, _grain(name, kind), []))
             found[name].columns.append((column[0], column[1], column[2]))

@@ -17,6 +17,7 @@ from tasks.warehouse import (
     create_table,
     execute,
     insert_by_name,
+    make_views,
     memory_connection,
     sql_names,
     sql_text,
@@ -69,8 +70,7 @@ def publish(home: Path) -> Path:
             con.begin()  # one commit, not one for each of hundreds of comments
             for table in sql_names("tables"):
                 _publish_table(con, home, table, holdings)
-            for view in sql_names("views"):
-                execute(con, f"views/{view}")
+            make_views(con)
             con.commit()
         put(folder / PUBLISHED, home / PUBLISHED)
         sweep(home)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,6 +58,17 @@ def sql_text(name: str) -> str:
 def sql_names(folder: str) -> list[str]:
     """Stems of the files in one folder of sql/, sorted."""
     return sorted(path.stem for path in (SQL_FOLDER / folder).glob("*.sql"))
+
+
+def make_views(con: "duckdb.DuckDBPyConnection") -> None:
+    """Create every view of sql/views over tables that are there; one that reads another comes after it."""
+    texts = {name: sql_text(f"views/{name}") for name in sql_names("views")}
+    read = {
+        name: {other for other in texts if other != name and re.search(rf"\b{other}\b", text)}
+        for name, text in texts.items()
+    }
+    for name in TopologicalSorter(read).static_order():
+        con.execute(texts[name])
 
 
 def execute(

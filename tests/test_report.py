@@ -8,7 +8,7 @@ import pytest
 
 from tasks.pages.report import asked, page_of
 from tasks.settings import LprismError
-from tasks.warehouse import create_table, execute, memory_connection, sql_names
+from tasks.warehouse import create_table, make_views, memory_connection, sql_names
 
 HOSTILE = "<script>alert(1)</script>\u202e$x_{$" + "é" * 300 + "\" onload='x' </svg>{{ 7*7 }}"
 
@@ -33,8 +33,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
     with memory_connection() as con:
         for table in sql_names("tables"):
             create_table(con, table)
-        for view in sql_names("views"):
-            execute(con, f"views/{view}")
+        make_views(con)
         yield con
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.warehouse import SQL_FOLDER, create_table, execute, memory_connection, sql_names
+from tasks.warehouse import SQL_FOLDER, create_table, execute, make_views, memory_connection, sql_names
 
 FOLDERS = {
     "checks", "convert", "deepdive", "export", "features", "publish", "quality", "report", "root_cause",
@@ -95,8 +95,7 @@ def commented() -> Iterator[tuple[str, str, str | None]]:
     with memory_connection() as con:
         for table in sql_names("tables"):
             create_table(con, table)
-        for view in sql_names("views"):
-            execute(con, f"views/{view}")
+        make_views(con)
         for name, _, meaning, column, _, column_meaning in con.table("v_columns").fetchall():
             yield name, "", meaning
             yield name, column, column_meaning

@@ -233,3 +233,23 @@ def test_runs_can_be_read_by_people(home: Path) -> None:
     """Length in seconds, files and rejected lines beside the cell."""
     found = rows_of(home, "v_runs", "run_id", "recorded_s", "files", "rows_quarantined", "status")
     assert found == [(RUN, 9.0, 3, 0, "complete")]
+
+
+def test_a_campaign_in_one_row(home: Path) -> None:
+    """Planned, complete, failed and pending cells, the faults among them, how often the name was right."""
+    folder = home / "bundles" / CAMPAIGN
+    ingest_bundle(home, good_fault(folder / OTHER, OTHER))
+    ingest_bundle(
+        home, write_bundle(folder / "r2222222222", run_id="r2222222222", status="failed", reason="x")
+    )
+    write_gold(home, "incidents", [incident(OTHER, 1, 20.0, slo_violated=True)])
+    write_gold(home, "rca_diagnosis", [cause(OTHER, 1, 1, "cpu_quota")])
+    write_frame(home, "campaigns", CAMPAIGN, "all", pd.DataFrame([{"campaign": CAMPAIGN, "runs_planned": 5}]))
+    told = rows_of(
+        home, "v_campaign_summary", "campaign", "hosts", "scenarios", "runs_planned", "runs_complete",
+        "runs_failed", "runs_pending", "runs_injected", "runs_not_undone", "runs_right", "runs_wrong",
+        "runs_undiagnosed", "runs_slo_violated", "closed", "recorded_s",
+    )  # fmt: skip
+    assert told == [
+        (CAMPAIGN, "lab", "cpu_quota, normal", 5, 2, 1, 2, 1, 0, 1, 0, 1, 1, False, 27.0),
+    ]
