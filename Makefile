@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench
+.PHONY: help install demo test lint bench scale
 
 # The first of these that runs and is 3.11 or later (a name in PATH may be a launcher of an absent version).
 PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do \
@@ -18,6 +18,7 @@ help:
 	@echo 'make test          every test (ARGS="tests/test_plan.py -k seed")'
 	@echo 'make lint          ruff and mypy'
 	@echo 'make bench         what ingest costs, as ratios, and cycles'
+	@echo 'make scale         what every stage costs as campaigns grow (half an hour, 10 GB of disk)'
 
 install: .venv/.stamp
 
@@ -49,3 +50,6 @@ lint: install
 bench: install
 	.venv/bin/python -m tests.bench $(ARGS)
 	.venv/bin/python -m tests.bench_deepdive
+
+scale: install
+	.venv/bin/python -m tests.bench_scale $(ARGS)

@@ -8,7 +8,6 @@ run_ids; without TRACE they are made up, a million a run. All in a temporary fol
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -117,6 +116,16 @@ with open_published(Path(sys.argv[1])) as con:
         assert rows
         if _ == 0:
             print(time.perf_counter() - imported, time.time())
+"""
+# In a small process between: a child's peak counts what its parent had when it forked.
+SPEND = """
+import os, sys, time
+began = time.perf_counter()
+silent = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=silent)
+_, status, usage = os.wait4(child, 0)
+print(time.perf_counter() - began, usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
@@ -237,22 +246,20 @@ def figures(seconds: Sequence[float]) -> str:
     return f"{statistics.median(seconds) * 1000:7.0f} ({low:.0f} to {high:.0f})"
 
 
-def spent(home: Path, *command: str) -> tuple[float, float]:
-    """Seconds and peak memory (MiB) of an `lprism` command."""
-    began = time.perf_counter()
-    whole = [sys.executable, "-m", "tasks.cli.main", *command, "--home", str(home)]
-    child = subprocess.Popen(whole, cwd=ROOT, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(child.returncode)
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+def spent(*command: str) -> tuple[float, float]:
+    """Seconds and peak memory (MiB) of an `lprism` command, which must succeed."""
+    whole = [sys.executable, "-S", "-c", SPEND, sys.executable, "-m", "tasks.cli.main", *command]
+    done = subprocess.run(whole, cwd=ROOT, check=True, capture_output=True, text=True)
+    seconds, peak_kib = map(float, done.stdout.split())
+    return seconds, peak_kib / 1024
 
 
 def measure(home: Path, asked_about: dict[str, str]) -> None:
     """Publish, check and ask, and print what it took."""
     for command in ("rebuild", "check"):
-        seconds, peaks = zip(*(spent(home, "warehouse", command) for _ in range(ROUNDS)), strict=True)
+        seconds, peaks = zip(
+            *(spent("warehouse", command, "--home", str(home)) for _ in range(ROUNDS)), strict=True
+        )
         say(f"{'lprism warehouse ' + command:40} {figures(seconds)} ms, {max(peaks):.0f} MiB at most")
     say(f"{'question':40} {'later on it':>22} {'new connection':>24} {'new process':>24}  ms: median (range)")
     for name, run in asked_about.items():
