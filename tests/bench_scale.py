@@ -114,7 +114,7 @@ def publishing(folder: Path, trace: str | None, runs: int, events: int) -> Itera
 
 
 def beyond(costs: Sequence[Cost], goal: int = GOAL) -> Cost | None:
-    """The cost at the goal, on a line through the two largest sizes; None where it was run, or one size was."""
+    """The cost at the goal, on a line through the two largest sizes; None where it was run or cannot be."""
     known = sorted(costs, key=lambda one: one.size)[-2:]
     if len(known) < 2 or known[-1].size >= goal:
         return None
