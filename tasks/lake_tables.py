@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Rows by the million: the published file has views of them. All else is copied into it.
 STAYS_IN_THE_LAKE = (
     "batch_scores", "batches", "counters", "cycles", "engine_metrics", EVENTS, "function_usage",
-    "published_curves", "quarantine", "requests", "scheduler_slices",
+    "published_curves", "quarantine", "rca_comparison", "requests", "scheduler_slices",
 )  # fmt: skip
 
 
