@@ -14,7 +14,7 @@ from tasks.lake_tables import lake_connection
 from tasks.posting import Poster
 from tasks.sentinel.alarms import Drift, Incidents
 from tasks.sentinel.detect import Judges
-from tasks.sentinel.features import INTERVAL, KEY, TARGET
+from tasks.sentinel.features import INTERVAL, TARGET
 from tasks.sentinel.following import Batch
 from tasks.sentinel.online import Scored, Scorer
 from tasks.sentinel.records import ENGINES, Damaged, Records
@@ -163,13 +163,11 @@ def models_of(home: Path, campaign: str) -> list[Registered]:
 
 def replay(home: Path, campaign: str, run_id: str, models: list[Registered], watch: Watch) -> None:
     """Judge a stored run as if it came now. Raises LprismError when no model fits it."""
-    import pandas as pd
-
     judges = Judges(models)
     session, judged = "", None
     with lake_connection(home, campaign) as con:
         engine, *key, slo = execute(con, "replayed_runs", run_id=run_id).fetchall()[0]
-        of = pd.DataFrame([dict(zip(KEY, key, strict=True))])
+        of = tuple(map(str, key))
         for name, batch in batches_of(con, run_id):
             if name != session:
                 if judged:

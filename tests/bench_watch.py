@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tasks.sentinel.evaluate import CHAMPION
-from tasks.sentinel.features import INTERVAL, KEY, TARGET
+from tasks.sentinel.features import INTERVAL, TARGET, key_of
 from tasks.sentinel.model import fit
 from tasks.sentinel.online import Scorer
 from tasks.sentinel.records import Records
@@ -56,8 +56,10 @@ def records(count: int, rate: float, slow: range) -> list[bytes]:
 def judges() -> list[Registered]:
     """Models of made-up sessions: what is measured is time, not how good they are."""
     frame = sessions(3)
-    key = tuple(str(frame[name].iloc[0]) for name in KEY)
-    return [Registered(f"m-{t}", CHAMPION, key, fit(frame, 7, target=t), 0.3) for t in (TARGET, INTERVAL)]
+    return [
+        Registered(f"m-{t}", CHAMPION, key_of(frame), fit(frame, 7, target=t), 0.3)
+        for t in (TARGET, INTERVAL)
+    ]
 
 
 def scoring(batches: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -10,7 +10,7 @@ import pytest
 from tasks.sentinel.alarms import Drift, Incidents
 from tasks.sentinel.detect import score_run
 from tasks.sentinel.evaluate import CHAMPION
-from tasks.sentinel.features import FEATURES, INTERVAL, KEY, TARGET, batch_features, matrix
+from tasks.sentinel.features import FEATURES, INTERVAL, TARGET, batch_features, key_of, matrix
 from tasks.sentinel.following import Batch, Step, features
 from tasks.sentinel.incidents import find_incidents
 from tasks.sentinel.model import RECIPES, fit
@@ -103,8 +103,7 @@ def test_features_one_by_one_are_those_of_the_sql(jobs: int) -> None:
 def model_of(frame: pd.DataFrame, kind: str, target: str, limit: float) -> Registered:
     """A model of these rows, as the registry gives it."""
     fitted = fit(frame[frame[target] > 0].assign(session="another"), 7, kind, target)
-    key = tuple(str(frame[name].iloc[0]) for name in KEY)
-    return Registered(f"m-{target}", CHAMPION, key, fitted, limit)
+    return Registered(f"m-{target}", CHAMPION, key_of(frame), fitted, limit)
 
 
 @pytest.mark.parametrize("kind", list(RECIPES))

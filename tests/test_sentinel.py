@@ -97,7 +97,10 @@ def sessions(count: int = 3) -> pd.DataFrame:
 def registered(trained: list[Trained]) -> list[Registered]:
     """What load_models gives for these, without the files."""
     return [
-        Registered(one.purpose, one.purpose, CONFIGURATION, one.model, one.limit.limit) for one in trained
+        Registered(
+            one.purpose, one.purpose, CONFIGURATION, one.model, one.limit.limit, frozenset(one.left_out)
+        )
+        for one in trained
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.sentinel.evaluate import CHAMPION
-from tasks.sentinel.features import KEY, TARGET
+from tasks.sentinel.features import TARGET, key_of
 from tasks.sentinel.model import fit
 from tasks.sentinel.registry import Registered
 from tasks.watch import Event, Live, Watch, follow
@@ -38,8 +38,7 @@ def steps(count: int, slow: range) -> list[str]:
 def models() -> list[Registered]:
     """A champion of made-up sessions."""
     frame = sessions(2)
-    key = tuple(str(frame[name].iloc[0]) for name in KEY)
-    return [Registered("m0", CHAMPION, key, fit(frame, 7, target=TARGET), 0.3)]
+    return [Registered("m0", CHAMPION, key_of(frame), fit(frame, 7, target=TARGET), 0.3)]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from tasks.lake_tables import lake_connection
 from tasks.sentinel.cards import CARD, read_card
 from tasks.sentinel.detect import Judges
 from tasks.sentinel.evaluate import CHAMPION
-from tasks.sentinel.features import KEY, SESSION, batch_features
+from tasks.sentinel.features import SESSION, batch_features, key_of
 from tasks.sentinel.incidents import incident_spans
 from tasks.sentinel.limits import (
     CALIBRATED,
@@ -93,8 +93,7 @@ def _judged(home: Path, campaign: str, family: list[Registered], champion: Regis
     frame = frame[(frame["status"] == "complete") & frame["scenario"].notna() & (frame[target] > 0)]
     found = []
     for session, rows in frame.groupby(SESSION, sort=True):
-        judge = judges.of(str(session), rows, target)
-        if judge and judge.key == tuple(str(rows[name].iloc[0]) for name in KEY):
+        if judge := judges.of(str(session), key_of(rows), target):
             ordered = rows.sort_values("batch_index")
             found += _by_limits(home, ordered, judge, faults[rows["run_id"].iloc[0]])
     return found

@@ -9,8 +9,8 @@ import numpy as np
 
 from tasks.lake import write_frame
 from tasks.lake_tables import lake_connection
-from tasks.sentinel.evaluate import CHAMPION, LEAVE_OUT
-from tasks.sentinel.features import INTERVAL, KEY, SESSION, TARGET, batch_features, in_domain
+from tasks.sentinel.evaluate import CHAMPION
+from tasks.sentinel.features import INTERVAL, SESSION, TARGET, batch_features, in_domain, key_of
 from tasks.sentinel.incidents import find_incidents
 from tasks.sentinel.limits import score_session
 from tasks.sentinel.registry import Registered, load_models
@@ -81,11 +81,12 @@ def score_runs(frame: pd.DataFrame, models: list[Registered]) -> tuple[pd.DataFr
     parts, unscored = [], []
     for session, rows in frame.groupby(SESSION, sort=True):
         ordered = rows.sort_values("batch_index")
-        judge = judges.of(str(session), rows, TARGET)
+        key = key_of(rows)
+        judge = judges.of(str(session), key, TARGET)
         if judge is None:
             unscored.append(str(rows["run_id"].iloc[0]))
         else:
-            parts.append(score_run(ordered, judge, judges.of(str(session), rows, INTERVAL)))
+            parts.append(score_run(ordered, judge, judges.of(str(session), key, INTERVAL)))
     if not parts:
         raise LprismError("no recorded batch fits a trained model; ingest complete runs, then train again")
     return pd.concat(parts, ignore_index=True), tuple(dict.fromkeys(unscored))
@@ -96,23 +97,14 @@ class Judges:
 
     def __init__(self, models: list[Registered]) -> None:
         """Take every model of a campaign."""
-        self._by_purpose = {(one.key, one.model.target, one.purpose): one for one in models}
+        self._champions = {(one.key, one.model.target): one for one in models if one.purpose == CHAMPION}
         self._by_session = {
             (one.key, one.model.target, session): one for one in models for session in one.left_out
         }
 
-    def of(self, session: str, rows: pd.DataFrame, target: str) -> Registered | None:
-        """The model of a target for a session's rows, None where none fits."""
-        key = tuple(str(rows[name].iloc[0]) for name in KEY)
-        if found := self._by_session.get((key, target, session)):
-            return found
-        for purpose in (f"{LEAVE_OUT}{session}", CHAMPION):
-            found = self._by_session.get((key, target, session)) or self._by_purpose.get(
-                (key, target, purpose)
-            )
-            if found:
-                return found
-        return None
+    def of(self, session: str, key: tuple[str, ...], target: str) -> Registered | None:
+        """The model of a target for a session of a configuration, None where none fits."""
+        return self._by_session.get((key, target, session)) or self._champions.get((key, target))
 
 
 def score_run(rows: pd.DataFrame, judge: Registered, of_interval: Registered | None = None) -> pd.DataFrame:

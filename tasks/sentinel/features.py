@@ -61,6 +61,11 @@ def batch_features(con: duckdb.DuckDBPyConnection, campaign: str, *, look_ahead:
     return execute(con, "batch_features", campaign=campaign, look_ahead=look_ahead).df()
 
 
+def key_of(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Give the configuration of rows that are all of one, the values of KEY."""
+    return tuple(str(rows[name].iloc[0]) for name in KEY)
+
+
 def normal_runs(frame: pd.DataFrame) -> pd.DataFrame:
     """Keep the recorded batches of complete runs in which nothing was injected."""
     return frame[(frame["scenario"] == "normal") & (frame["status"] == "complete")]
