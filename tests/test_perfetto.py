@@ -345,3 +345,16 @@ def test_cycles_and_alarms_are_on_the_time_line(home: Path) -> None:
     names = track_names(whole["traceEvents"])
     assert {names[e["pid"], e["tid"]] for e in found.values()} == {"pid 7", "incidents", "alarms"}
     assert exports.events["cycles"] == 1
+
+
+def test_a_cycle_of_a_window_lies_on_the_track_of_its_process(home: Path) -> None:
+    """Of two processes only the second has a cycle in the window: its track bears its own name."""
+    with memory_connection() as con:
+        create_table(con, "cycles")
+        for pid, second in ((7, 1.5), (9, 4.5)):
+            cycle = {"run_id": RUN, "pid": pid, "start_ns": at(second) + OFFSET, "duration_ns": MS}
+            con.table("cycles").insert([cycle.get(name) for name in con.table("cycles").columns])
+        write_part(con, "cycles", home, CAMPAIGN, "all")
+    _, whole = exported(home, "fault")
+    (cycle,) = [e for e in whole["traceEvents"] if e.get("cat") == "cycle"]
+    assert track_names(whole["traceEvents"])[cycle["pid"], cycle["tid"]] == "pid 9"
