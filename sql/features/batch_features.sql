@@ -108,7 +108,6 @@ computed AS (
 neighbours AS (
     SELECT
         *,
-        LAG(batch_size) OVER step AS previous_batch_size,
         LAG(tokens) OVER step AS previous_new_input_tokens,
         LAG(joined) OVER step AS previous_admitted,
         LAG(mode) OVER step AS previous_forward_mode,
@@ -158,7 +157,6 @@ SELECT
     END AS waiting_requests,
     CASE WHEN b.is_untold THEN b.concurrency * (b.asked_input + b.asked_output) END AS kv_demand_tokens,
     CASE WHEN b.hides_prefill AND $look_ahead THEN b.next_joined END AS next_admitted,
-    b.previous_batch_size,
     b.previous_new_input_tokens,
     b.previous_admitted,
     p.code AS previous_forward_mode_code

@@ -111,7 +111,6 @@ def features(step: Step, before: Step | None) -> dict[str, float | None]:
         "waiting_requests": max((batch.concurrency or 0) - size, 0) if step.untold else None,
         "kv_demand_tokens": _demand(batch) if step.untold else None,
         "next_admitted": None,
-        "previous_batch_size": before.batch.batch_size if before else None,
         "previous_new_input_tokens": before.tokens if before else None,
         "previous_admitted": before.joined if before else None,
         "previous_forward_mode_code": MODE_CODES.get(before.mode or "") if before else None,
