@@ -9,7 +9,7 @@ from tasks.campaign import plan_cells, serve_host
 from tasks.failures import raise_on_failed
 from tasks.spec import CampaignSpec
 from tasks.tell import show_plan, showing_progress
-from tasks.work import campaign_at_work
+from tasks.work import campaign_at_work, keep_off_engine_cpus
 
 
 @flow(name="campaign")
@@ -19,6 +19,7 @@ def campaign(spec: CampaignSpec, home: str, instance: str, resume: str = "") -> 
     It fails in the end when a cell did: the bundles of all are there, and the error is CellsFailed.
     `resume` goes on with an instance that has begun: `pending`, or `failed` to run failed cells again too.
     """
+    keep_off_engine_cpus(spec)
     cells = plan_cells(spec, instance)
     show_plan(spec, instance, cells)
     with campaign_at_work(spec, Path(home), instance, cells, resume) as shared:

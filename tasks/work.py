@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,13 @@ from tasks.books import (
     to_run,
 )
 from tasks.fault import UndoFailed
+from tasks.host.facts import usable_cpus
 from tasks.plan import Cell
 from tasks.progress import Progress, say
 from tasks.remote import Address, HostBusy, LinkError, Supervisor, supervise
 from tasks.session import CampaignStopped, HostSession
-from tasks.spec import CampaignSpec, Host
+from tasks.settings import LprismError
+from tasks.spec import LAB, CampaignSpec, Host
 
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0)  # before each try to reach a host; a finished cell starts them again
 OWN_LEASE_S = 90.0  # what we left on a host is undone, and the host free again, within this
@@ -46,6 +48,21 @@ class Work:
     home: Path
     campaign: str
     board: Board
+
+
+def keep_off_engine_cpus(spec: CampaignSpec) -> None:
+    """Run on our own CPUs when the host is this machine: every thread, and every process that we start.
+
+    Raises LprismError when there are no such CPUs.
+    """
+    lab = next((host for host in spec.hosts if host.name == LAB), None)
+    if lab and lab.our_cpus:
+        missing = sorted(set(lab.our_cpus) - set(usable_cpus()))
+        if missing:
+            raise LprismError(f"our_cpus of {LAB}: no CPU {missing[0]} here; usable are {usable_cpus()}")
+        for thread in Path("/proc/self/task").iterdir():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread.name), lab.our_cpus)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from tasks.books import close_campaign, open_campaign
-from tasks.cli.pipeline import _keep_off_engine_cpus
 from tasks.fault import UndoFailed
 from tasks.host import facts
 from tasks.plan import plan
@@ -22,7 +21,7 @@ from tasks.remote import HostError
 from tasks.session import CampaignStopped
 from tasks.settings import LprismError
 from tasks.spec import CampaignSpec, parse_spec
-from tasks.work import open_session
+from tasks.work import keep_off_engine_cpus, open_session
 
 STAND_IN = str(Path(__file__).with_name("stand_in_engine.py"))
 
@@ -170,7 +169,7 @@ def test_our_cpus_that_are_not_there_are_named() -> None:
     spec = spec_of()
     spec["hosts"][0]["our_cpus"] = [60_000]
     with pytest.raises(LprismError, match="our_cpus of lab: no CPU 60000 here; usable are"):
-        _keep_off_engine_cpus(parse_spec(spec, "test"))
+        keep_off_engine_cpus(parse_spec(spec, "test"))
 
 
 def test_a_port_in_use_is_refused_by_name(tmp_path: Path) -> None:
