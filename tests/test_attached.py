@@ -2,11 +2,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 from tasks import attached
 from tasks.addresses import reachable
-from tasks.host import facts, follow, listener, ports
+from tasks.host import facts, follow, listener, ports, tail
 from tasks.lake_tables import lake_connection
 from tasks.remote import HostError, supervise
 from tasks.server import Client, ServerError
@@ -63,10 +64,31 @@ def test_a_log_is_followed_from_now_on(tmp_path: Path) -> None:
     assert log.lines() == []
     path.write_text(WHOLE)
     assert told(log.lines()) == [SEVENTH]
+    path.write_text(WHOLE[:50])
+    assert log.lines() == []
     path.write_text("")
     assert log.lines() == []
     path.write_text(WHOLE)
     assert told(log.lines()) == [SEVENTH]
+
+
+@pytest.mark.parametrize("reader", [follow.Log, lambda path: tail.File(path, None)])
+def test_a_log_that_cannot_be_opened_again_is_tried_until_it_can(
+    reader: Callable[[str], follow.Log | tail.File], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Turned over into something that opens for nobody: no error, and read as soon as it is a file."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("server.log")
+    path.touch()
+    log = reader(str(path))
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as no_file:
+        no_file.bind(str(path))
+        assert [log.lines(), log.lines()] == [[], []]
+    path.unlink()
+    path.write_text(WHOLE)
+    came = [*log.lines(), *log.lines()]
+    assert [json.loads(line)["iteration"] for line in came] == [7]
 
 
 def test_a_log_that_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,8 +16,12 @@ import re
 import sys
 import time
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from tasks.host import recording
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 EVERY_S = 0.005
 MOST_BYTES = 4 << 20  # of one look; the rest comes with the next
@@ -39,38 +43,46 @@ class Log:
         self.path = path
         self.rest = b""
         self.file = os.open(path, os.O_RDONLY)
-        os.lseek(self.file, 0, os.SEEK_END)
+        self.at = os.lseek(self.file, 0, os.SEEK_END)
 
     def lines(self) -> list[str]:
         """What has come since the last look, as lines of the file."""
         piece = self._piece()
         if not piece:
             return []
-        now = time.monotonic_ns()
         *whole, self.rest = (self.rest + piece).split(b"\n")
         self.rest = self.rest[-LONGEST:]
-        said = (line.decode(errors="replace") for line in whole if b"Iteration(" in line)
-        return [json.dumps(told(line, now)) for line in said if is_iteration(line)]
+        return told_of(whole, time.monotonic_ns())
 
     def _piece(self) -> bytes:
         try:
-            piece = os.read(self.file, MOST_BYTES)
-            if not piece and self._is_turned_over():
-                os.close(self.file)
-                self.file = os.open(self.path, os.O_RDONLY)
-                self.rest = b""
-                piece = os.read(self.file, MOST_BYTES)
+            piece = os.pread(self.file, MOST_BYTES, self.at)
+            if not piece and (begun := turned(self.file, self.path, self.at)) is not None:
+                self.file, self.at, self.rest = begun, 0, b""
+                piece = os.pread(self.file, MOST_BYTES, self.at)
         except OSError:
             return b""  # between its old name and its new one
+        self.at += len(piece)
         return piece
 
-    def _is_turned_over(self) -> bool:
-        mine, named = os.fstat(self.file), os.stat(self.path)
-        if (mine.st_dev, mine.st_ino) != (named.st_dev, named.st_ino):
-            return True
-        if named.st_size < os.lseek(self.file, 0, os.SEEK_CUR):
-            os.lseek(self.file, 0, os.SEEK_SET)  # it was emptied
-        return False
+
+def turned(file: int, path: str, at: int) -> int | None:
+    """The file to read from its beginning: another one that has the name now, or the same one, emptied.
+
+    None where it goes on from `at`. Raises OSError where the name has no file that can be read: try again.
+    """
+    mine, named = os.fstat(file), os.stat(path)
+    if (mine.st_dev, mine.st_ino) == (named.st_dev, named.st_ino):
+        return file if named.st_size < at else None
+    other = os.open(path, os.O_RDONLY)
+    os.close(file)
+    return other
+
+
+def told_of(lines: Iterable[bytes], now: int) -> list[str]:
+    """The lines of the file for those of a log that begin as an iteration's, all seen at `now` (ns)."""
+    said = (line.decode(errors="replace") for line in lines if b"Iteration(" in line)
+    return [json.dumps(told(line, now)) for line in said if is_iteration(line)]
 
 
 def is_iteration(line: str) -> bool:

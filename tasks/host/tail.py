@@ -57,22 +57,16 @@ class File:
             self.offset, self.rest = self.offset + len(self.rest), b""
         if not self.is_log:
             return whole
-        now = time.monotonic_ns()
-        said = (line.decode(errors="replace") for line in whole if b"Iteration(" in line)
-        return [json.dumps(follow.told(line, now)).encode() for line in said if follow.is_iteration(line)]
+        return [line.encode() for line in follow.told_of(whole, time.monotonic_ns())]
 
     def _follow_turned(self) -> None:
         """Begin again where the file was emptied, or another one has its name."""
         try:
-            mine, named = os.fstat(self.file), os.stat(self.path)
+            begun = follow.turned(self.file, self.path, self.offset + len(self.rest))
         except OSError:
             return  # between its old name and its new one
-        if (mine.st_dev, mine.st_ino) != (named.st_dev, named.st_ino):
-            os.close(self.file)
-            self.file = os.open(self.path, os.O_RDONLY)
-        elif named.st_size >= self.offset:
-            return
-        self.offset, self.rest = 0, b""
+        if begun is not None:
+            self.file, self.offset, self.rest = begun, 0, b""
 
     def close(self) -> None:
         """Close it."""
