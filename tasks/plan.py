@@ -19,6 +19,7 @@ ENGINE_START_S = 45.0
 CLIENT_START_S = 12.0
 CELL_OVERHEAD_S = 3.0
 CAPTURE_S = 5.0
+ANALYSIS_S = 40.0  # of the whole: Prefect's start, ingest, validation, training, diagnosis, report
 
 T = TypeVar("T")
 _INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.books import close_campaign, open_campaign
-from tasks.cli.demo import demo_spec
+from tasks.lab.demo import demo_spec
 from tasks.lake_tables import lake_connection
 from tasks.plan import plan
 from tasks.settings import pin_telemetry_off

@@ -65,7 +65,7 @@ class Response:
 
 def spec_of(repetitions: int) -> dict[str, Any]:
     """The campaign's spec."""
-    from tasks.cli.demo import demo_spec
+    from tasks.lab.demo import demo_spec
 
     doses = [
         {"anomaly": anomaly, "strength": {name: value}}

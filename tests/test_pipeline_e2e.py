@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.cli.demo import demo_spec
 from tasks.host.facts import usable_cpus
+from tasks.lab.demo import demo_spec
 from tasks.lab.install import installed
 from tasks.lab.recipes import RECIPES
 from tasks.lab.tiny_model import SERVE_ARGS
@@ -32,10 +32,10 @@ SQUEEZE = "cpu_compute_squeeze_out"
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A home after `lprism demo --repetitions 2`, and what the command printed."""
+    """A home after `lprism demo` with one engine and one fault, and what the command printed."""
     home = tmp_path_factory.mktemp("demo") / "home"
     ended = subprocess.run(
-        [*LPRISM, "demo", "--repetitions", "2", "--home", str(home)],
+        [*LPRISM, "demo", "--engine", "vllm", "--fault", SQUEEZE, "--home", str(home)],
         capture_output=True,
         check=False,  # what it said is shown with its exit code
         text=True,

@@ -10,6 +10,7 @@ from tasks.cli import (
     campaign,
     cycles,
     demo,
+    doctor,
     engines,
     faults,
     ingest,
@@ -30,11 +31,11 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     help="Tell, batch by batch, when an LLM inference server is slower than its workload explains, and why.",
     epilog="Example: lprism demo",
 )
 demo.add_to(app)
+doctor.add_to(app)
 campaign.add_to(app)
 engines.add_to(app)
 faults.add_to(app)

@@ -14,8 +14,17 @@ from tasks.settings import LprismError
 if TYPE_CHECKING:
     from tasks.spec import CampaignSpec
 
-ANALYSIS_S = 40.0  # Prefect's start, ingest, validation, training, diagnosis
-SHOWN = ("run_id", "scenario", "incidents", "lag_batches", "lag_ms", "slowdown", "named_cause", "verdict")
+SHOWN = (
+    "run_id",
+    "engine",
+    "scenario",
+    "incidents",
+    "lag_batches",
+    "lag_ms",
+    "slowdown",
+    "named_cause",
+    "verdict",
+)
 
 
 def run_pipeline(spec: "CampaignSpec", home: Path, resumed: str | None = None, resume: str = "") -> None:
@@ -25,10 +34,11 @@ def run_pipeline(spec: "CampaignSpec", home: Path, resumed: str | None = None, r
     """
     from tasks.books import new_instance, to_run
     from tasks.cli.screen import campaign_screen
-    from tasks.plan import estimate_s, plan
+    from tasks.plan import ANALYSIS_S, estimate_s, plan
     from tasks.prefect_server import prefect_server
+    from tasks.work import keep_off_engine_cpus
 
-    _keep_off_engine_cpus(spec)
+    keep_off_engine_cpus(spec)  # Prefect's server, too
     instance = resumed or new_instance(spec.name)
     cells = plan(spec, instance)
     if resumed:
@@ -51,22 +61,6 @@ def show_report(home: Path, campaign: str) -> None:
     from tasks.pages.report import write_report
 
     typer.echo(printable(f"report: {write_report(home, campaign)}"))
-
-
-def _keep_off_engine_cpus(spec: "CampaignSpec") -> None:
-    """Run on our own CPUs when the host is this machine; every process that we start inherits it.
-
-    Raises LprismError when there are no such CPUs.
-    """
-    from tasks.host.facts import usable_cpus
-    from tasks.spec import LAB
-
-    lab = next((host for host in spec.hosts if host.name == LAB), None)
-    if lab and lab.our_cpus:
-        missing = sorted(set(lab.our_cpus) - set(usable_cpus()))
-        if missing:
-            raise LprismError(f"our_cpus of {LAB}: no CPU {missing[0]} here; usable are {usable_cpus()}")
-        os.sched_setaffinity(0, lab.our_cpus)
 
 
 def show_verdicts(home: Path, campaign: str) -> None:

@@ -23,7 +23,7 @@ SYSTEM = "/sys/devices/system"
 FLAGS = ("avx2", "avx512f", "amx_tile")
 TOOLS = {
     "cc": ("cc", "gcc", "clang"), "tc": ("tc",), "perf": ("perf",), "bpftrace": ("bpftrace",),
-    "nvidia-smi": ("nvidia-smi",), "docker": ("docker",),
+    "nvidia-smi": ("nvidia-smi",), "docker": ("docker",), "sshd": ("sshd",),
 }  # fmt: skip
 SYSTEM_PATH = ":/usr/local/sbin:/usr/sbin:/sbin"  # a login over SSH has no sbin in its PATH, and tc is there
 CAP_NET_ADMIN = 12  # linux/capability.h: who has it may change queues and addresses

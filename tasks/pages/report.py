@@ -52,11 +52,16 @@ def write_report(home: Path, campaign: str, path: Path | None = None) -> Path:
         LprismError: there is no warehouse, it has no such campaign, or the file cannot be written.
     """
     page = rendered(home, campaign)
-    chosen = path or home / "reports" / f"{_file_name(campaign)}.html"
+    chosen = path or default_path(home, campaign)
     with whole_file(chosen) as draft:
         chosen.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(page, encoding="utf-8")
     return chosen
+
+
+def default_path(home: Path, campaign: str) -> Path:
+    """Where a campaign's report is written when nobody says where."""
+    return home / "reports" / f"{_file_name(campaign)}.html"
 
 
 def rendered(home: Path, campaign: str) -> str:
