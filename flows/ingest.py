@@ -21,5 +21,5 @@ def ingest(home: str, campaign: str) -> int:
     loads = [ingest_run(home, bundle, return_state=True) for bundle in bundles]
     record = ingest_campaign_record(home, campaign, return_state=True)
     publish_warehouse(home)
-    raise_on_unread(campaign, [*loads, record])
+    raise_on_unread(f"campaign {campaign}", [*loads, record])
     return len(bundles)

@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect import State, task
 
+from tasks import drop
 from tasks.lake_tables import publish
 from tasks.progress import Progress, say
 from tasks.settings import LprismError
@@ -40,13 +41,27 @@ def publish_warehouse(home: str) -> Path:
     return publish(Path(home))
 
 
-def raise_on_unread(campaign: str, loads: Sequence[State[Any]]) -> None:
+@task(name="look into drop folder")
+def look_into(home: str, folder: str, still_s: float) -> drop.Looked:
+    """What lies there to be read now; what was read before, or is being written, is left."""
+    return drop.look(Path(home), Path(folder), still_s)
+
+
+@task(name="ingest dropped", task_run_name="ingest {name}")
+def ingest_dropped(home: str, folder: str, name: str, campaign: str, still_s: float) -> int:
+    """One file or folder of the drop folder to the lake; the number of runs that it holds."""
+    say(Progress("ingest", expected_s=0.5, detail=name))
+    return drop.read(Path(home), Path(folder) / name, campaign, still_s)
+
+
+def raise_on_unread(what: str, loads: Sequence[State[Any]], odd: Sequence[str] = ()) -> None:
     """Raise LprismError with what the loads said that failed. No task: these take no failed states."""
-    problems = [one.result(raise_on_failure=False) for one in loads if not one.is_completed()]
+    failed = [one.result(raise_on_failure=False) for one in loads if not one.is_completed()]
+    problems = [*odd, *failed]
     if problems:
         named = [" ".join(str(problem).split()) for problem in problems[:MOST_NAMED]]
         more = [f"and {len(problems) - MOST_NAMED} more"] if len(problems) > MOST_NAMED else []
         raise LprismError(
-            f"campaign {campaign}: {len(problems)} of {len(loads)} could not be read, the others are in the "
+            f"{what}: {len(problems)} of {len(odd) + len(loads)} could not be read, the others are in the "
             f"warehouse: {'; '.join(named + more)}"
         )

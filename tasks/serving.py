@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.drop import drop_folder
 from tasks.prefect_server import prefect_server, start_beside
 from tasks.settings import HOME_VARIABLE, LprismError
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOYMENTS = "deployments/prefect.yaml"
 POOL = "lprism"
-DROP = "drop"
 COMMAND_S = 180.0
 POLL_S = 0.5
 UNDO_S = 40.0  # a run that is stopped undoes its fault, proves it, and ends its server
@@ -51,7 +51,7 @@ def serving(home: Path, port: int) -> Iterator[Served]:
     """
     if not (ROOT / DEPLOYMENTS).is_file():
         raise LprismError(f"{ROOT / DEPLOYMENTS} is not there: install LatencyPrism from a clone")
-    drop, log = home / DROP, home / "prefect" / "worker.log"
+    drop, log = drop_folder(home), home / "prefect" / "worker.log"
     drop.mkdir(parents=True, exist_ok=True)
     os.environ[HOME_VARIABLE] = str(home)  # what the worker runs, runs in this home
     os.environ["PWD"] = str(ROOT)  # prefect.yaml says where the flows are by it
