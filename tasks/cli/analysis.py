@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,14 +22,6 @@ SHOWN = (
     "beta_difference_pct",
     "mu_difference_pct",
 )
-
-
-class CompareFormat(StrEnum):
-    """How to print a comparison: the highest scores as a table, or every row."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -94,8 +85,8 @@ def compare(
     abnormal: Annotated[str, typer.Argument(metavar="ABNORMAL", help="The run to compare with it.")],
     *,
     form: Annotated[
-        CompareFormat, typer.Option("--format", help="csv and json give every row and column.")
-    ] = CompareFormat.table,
+        options.RowsFormat, typer.Option("--format", help="csv and json give every row and column.")
+    ] = options.RowsFormat.table,
     home: options.Home = None,
 ) -> None:
     """Compare two runs function by function with the published statistics, the most suspicious first."""
@@ -107,9 +98,9 @@ def compare(
     for warning in found.warnings:
         typer.echo(f"warning: {printable(warning)}", err=True)
     rows = found.rows.astype(object).where(found.rows.notna(), None)
-    if form is CompareFormat.csv:
+    if form is options.RowsFormat.csv:
         print_csv(COLUMNS, rows.itertuples(index=False, name=None))
-    elif form is CompareFormat.json:
+    elif form is options.RowsFormat.json:
         print_json(rows.to_dict("records"))
     else:
         highest = rows.sort_values("suspicion_score", ascending=False, kind="stable")[list(SHOWN)]

@@ -1,6 +1,5 @@
 """`lprism models`: what was learned, how well it does, and what it says of any table of batches."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,14 +31,6 @@ TESTED = (
     *("false_incidents_an_hour_high", "slowdown", "detection_ratio", "lag_batches", "lag_ms", "f1_ratio"),
     "false_alarm_ratio",
 )
-
-
-class Format(StrEnum):
-    """How `lprism models score` answers."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -86,7 +77,7 @@ def list_models(
 
 def show(model: Model, *, home: options.Home = None, as_json: options.Json = False) -> None:
     """Show a model's card: what it was made of, its kinds' errors, its limits, and what its data lacked."""
-    card = _card(home_path(home), model)
+    (card,) = _cards(home_path(home), [model])
     if as_json:
         print_json(card)
         return
@@ -108,7 +99,7 @@ def compare(
     """Put models side by side: what differs, and their errors on sessions left out."""
     if len(models) < 2:  # noqa: PLR2004 - a comparison needs two
         raise SpecError("name two models or more: `lprism models list` names them")
-    cards = [_card(home_path(home), one) for one in models]
+    cards = _cards(home_path(home), models)
     rows = [(name, *(card[name] for card in cards)) for name in COMPARED]
     rows.append(("limit in use", *(card["limits"][0]["limit"] for card in cards)))
     rows.append(("training sessions", *(len(card["training_sessions"]) for card in cards)))
@@ -125,7 +116,9 @@ def score(
     *,
     engine: Annotated[str, typer.Option(metavar="E", help="Engine that the batches are of.")],
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Default: its newest champion.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
+    form: Annotated[
+        options.RowsFormat, typer.Option("--format", help="How to print the rows.")
+    ] = options.RowsFormat.table,
     home: options.Home = None,
 ) -> None:
     """Say of every batch of a file what it should have taken, in the file's order; rows count from 0.
@@ -139,9 +132,9 @@ def score(
         scores = score_file(home_path(home), file, engine, model)
     for note in (f"by model {scores.model_id}", *scores.notes):
         typer.echo(f"lprism: {printable(note)}", err=True)
-    if form is Format.csv:
+    if form is options.RowsFormat.csv:
         print_csv(COLUMNS, scores.rows)
-    elif form is Format.json:
+    elif form is options.RowsFormat.json:
         print_json([dict(zip(COLUMNS, row, strict=True)) for row in scores.rows])
     else:
         print_table(COLUMNS, scores.rows)
@@ -166,16 +159,14 @@ def backtest(model: Model, *, home: options.Home = None, as_json: options.Json =
     typer.echo(found.drift or "no drift: the model fits the normal runs")
 
 
-def _card(home: Path, model: str) -> dict[str, Any]:
+def _cards(home: Path, models: list[str]) -> list[dict[str, Any]]:
+    """The cards of models that are stored. Raises SpecError for one that is not."""
     from tasks.sentinel.cards import CARD, read_card
-    from tasks.sentinel.score import stored_models
-    from tasks.spec_errors import unknown
+    from tasks.sentinel.score import named, stored_models
 
-    models = stored_models(home)
-    found = models[models["model_id"] == model]
-    if found.empty:
-        raise SpecError(unknown("model", model, list(models["model_id"])))
-    return read_card((home / found["path"].iloc[0]).with_name(CARD))
+    stored = stored_models(home)
+    rows = [named(stored, one, "model") for one in models]
+    return [read_card((home / row["path"]).with_name(CARD)) for row in rows]
 
 
 def _listed(card: dict[str, Any]) -> list[tuple[str, str]]:

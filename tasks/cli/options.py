@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,14 @@ Campaign = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for another program.")]
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The campaign spec, a YAML file.")]
+
+
+class RowsFormat(StrEnum):
+    """How a command prints rows."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
 
 
 def home_of(given: Path | None, campaign: str) -> Path:
