@@ -155,11 +155,11 @@ def summed(group: Ints, spent: Floats, found: Means) -> dict[str, Any]:
     words = np.where(told == 0, "none", np.where(told == asked, "all", "some")).astype(object)
     return {
         "group_id": names, "mean": total, "deviation": np.sqrt(spread), "interpolated": words,
-        "distinct_samples": _distinct(place, first, last, len(names)),
+        "distinct_samples": distinct(place, first, last, len(names)),
     }  # fmt: skip
 
 
-def _distinct(place: Ints, first: Ints, last: Ints, groups: int) -> Ints:
+def distinct(place: Ints, first: Ints, last: Ints, groups: int) -> Ints:
     """How many samples the ranges [first, last] of each group name, each counted once."""
     order = np.lexsort((first, place))
     place, first, last = place[order], first[order], last[order]
