@@ -349,7 +349,7 @@ def test_a_failed_run_lands_with_its_reason(tmp_path: Path) -> None:
         marks=marks,
     )
     summary = ingest_bundle(tmp_path, path)
-    assert summary.rows == {"files": 1, "runs": 1}
+    assert summary.rows == {"files": 1, "hosts": 1, "runs": 1}
     run = seen(
         tmp_path, "runs", "status", "reason", "recording_start_ns", "recording_stop_ns", "effect_during"
     )
@@ -572,3 +572,16 @@ def test_a_home_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_recorded_seconds_are_enough_digits() -> None:
     """The cases themselves would show a float: it cannot hold their times."""
     assert int(float(OFFSET + S)) != OFFSET + S
+
+
+def test_the_host_is_kept_as_the_run_found_it(tmp_path: Path) -> None:
+    """Facts by their names, one of a wrong type as NULL, all of them whole beside; and the CPUs in use."""
+    facts = {
+        "cpu_model": "a CPU", "cores": "many", "smt": False, "gpus": [{"index": 0}, {"index": 1}],
+        "kernel": "6.1", "virtualisation": {"hypervisor": True, "container": None},
+    }  # fmt: skip
+    ingest_bundle(tmp_path, write_bundle(tmp_path / "b", host_facts=facts, engine_cpus=[0, 2], our_cpus=None))
+    columns = ("host", "cpu_model", "cores", "smt", "gpus", "kernel", "hypervisor", "container", "root")
+    assert seen(tmp_path, "hosts", *columns) == [("lab", "a CPU", None, False, 2, "6.1", True, None, None)]
+    assert seen(tmp_path, "hosts", "engine_cpus", "our_cpus") == [("[0,2]", None)]
+    assert [json.loads(whole) for (whole,) in seen(tmp_path, "hosts", "details")] == [facts]

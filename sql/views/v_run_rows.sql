@@ -1,7 +1,7 @@
 -- One row per run and run-bound table, with the rows that the run has there.
 -- Grain: (run_id, table_name).
 -- Reads: runs, files, quarantine, events, counters, batches, captures, requests, engine_metrics, scheduler_slices,
--- function_usage, devices, published_comparison, published_curves, batch_scores, incidents, rca_diagnosis,
+-- function_usage, devices, hosts, published_comparison, published_curves, batch_scores, incidents, rca_diagnosis,
 -- excluded_batches, anchor_candidates, cycles, communicator_peers.
 -- Params: none.
 CREATE VIEW v_run_rows AS
@@ -31,6 +31,8 @@ counted AS (
     UNION ALL
     SELECT run_id, 'devices', COUNT(*) FROM devices GROUP BY run_id
     UNION ALL
+    SELECT run_id, 'hosts', COUNT(*) FROM hosts GROUP BY run_id
+    UNION ALL
     SELECT run_id, 'published_comparison', COUNT(*) FROM published_comparison GROUP BY run_id
     UNION ALL
     SELECT run_id, 'published_curves', COUNT(*) FROM published_curves GROUP BY run_id
@@ -53,7 +55,7 @@ counted AS (
 tables (table_name) AS (
     VALUES
     ('runs'), ('files'), ('quarantine'), ('events'), ('counters'), ('batches'), ('requests'), ('engine_metrics'),
-    ('function_usage'), ('devices'), ('published_comparison'), ('published_curves'), ('batch_scores'), ('incidents'),
+    ('function_usage'), ('devices'), ('hosts'), ('published_comparison'), ('published_curves'), ('batch_scores'), ('incidents'),
     ('rca_diagnosis'), ('excluded_batches'), ('captures'), ('scheduler_slices'), ('anchor_candidates'), ('cycles'),
     ('communicator_peers')
 )

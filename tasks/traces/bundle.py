@@ -51,13 +51,14 @@ def sources(path: Path) -> list[Source]:
 
 def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None:
     """What the recorders of a bundle wrote, in files that its manifest lists. Raises LprismError."""
-    manifest = _checked(source)
+    manifest, written = _checked(source)
     reference = reference_ns(manifest.marks)
     converted = {file.name: file.path for file in source.files if _format(file.name) in CONVERTED}
     with lines_view(con, converted) as counts:
         execute(con, "convert/recorder_lines")
     for name in ("recorder_clocks", "run_clocks"):
         execute(con, f"convert/{name}", reference_ns=reference)
+    execute(con, "convert/hosts", manifest=written.decode())
     for name in FILLED:
         execute(con, f"convert/{name}")
     for name, account in execute(con, "convert/recorder_lost").fetchall():
@@ -107,9 +108,9 @@ def ingest_campaign(home: Path, campaign: str) -> None:
             write_part(target, "campaigns", home, campaign, "all")
 
 
-def _checked(source: Source) -> Manifest:
-    """The manifest of a bundle, every file of which is the one that was recorded."""
-    manifest, _ = read_manifest(source.files[0].path.parent)
+def _checked(source: Source) -> tuple[Manifest, bytes]:
+    """The manifest of a bundle, every file of which is the one that was recorded, and its bytes."""
+    manifest, written = read_manifest(source.files[0].path.parent)
     found = {file.name: file for file in source.files}
     for listed in manifest.files:
         file = found[listed.name]
@@ -118,7 +119,7 @@ def _checked(source: Source) -> Manifest:
                 f"{file.path} is not the file that was recorded: {file.size_bytes} bytes, sha256 "
                 f"{file.sha256[:12]}; the manifest says {listed.size_bytes} bytes, {listed.sha256[:12]}"
             )
-    return manifest
+    return manifest, written
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
