@@ -81,11 +81,19 @@ def plan(spec: CampaignSpec, instance: str) -> list[Cell]:
 
 
 def estimate_s(spec: CampaignSpec, cells: Sequence[Cell]) -> float:
-    """Seconds that the cells will take one after another, engine starts included."""
-    servers = len({(cell.host, cell.engine, cell.mode) for cell in cells})
-    deep = len([cell for cell in cells if cell.mode == DEEPDIVE])
+    """Seconds that the cells will take: those of the host that takes longest, for hosts work side by side."""
+    return max(queues_s(spec, cells).values(), default=0.0)
+
+
+def queues_s(spec: CampaignSpec, cells: Sequence[Cell]) -> dict[str, float]:
+    """{host: seconds that its cells will take one after another, engine starts included}."""
     a_cell = CLIENT_START_S + CELL_OVERHEAD_S + spec.windows.total_s
-    return servers * ENGINE_START_S + len(cells) * a_cell + 2 * deep * CAPTURE_S
+    queues = dict.fromkeys((cell.host for cell in cells), 0.0)
+    for cell in cells:
+        queues[cell.host] += a_cell + (2 * CAPTURE_S if cell.mode == DEEPDIVE else 0.0)
+    for host, _, _ in {(cell.host, cell.engine, cell.mode) for cell in cells}:
+        queues[host] += ENGINE_START_S
+    return queues
 
 
 def _block(spec: CampaignSpec, host: Host, index: int, engine: Engine, mode: Mode) -> Iterator[Cell]:

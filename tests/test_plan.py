@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks import plan as planning
-from tasks.plan import estimate_s, plan
+from tasks.plan import estimate_s, plan, queues_s
 from tasks.settings import SpecError
 from tasks.spec import CampaignSpec, parse_spec
 
@@ -123,6 +123,17 @@ def test_the_estimate_is_the_sum_of_its_parts() -> None:
     spec = spec_of(windows={"warmup_s": 5, "baseline_s": 10, "fault_s": 10, "recovery_s": 5})
     assert estimate_s(spec, plan(spec, INSTANCE)) == 45 + 6 * (12 + 3 + 30)
     assert estimate_s(spec, []) == 0
+
+
+def test_hosts_that_work_side_by_side_take_as_long_as_the_slowest() -> None:
+    """Two hosts take no longer than one; when one has fewer cells left, the other decides."""
+    hosts = [{"name": name, "address": name, "allow_faults": True} for name in ("a", "b")]
+    spec = spec_of(hosts=hosts, windows={"warmup_s": 5, "baseline_s": 10, "fault_s": 10, "recovery_s": 5})
+    cells = plan(spec, INSTANCE)
+    assert estimate_s(spec, cells) == 45 + 6 * (12 + 3 + 30)
+    left = [cell for cell in cells if cell.host == "a"][:2] + [cell for cell in cells if cell.host == "b"]
+    assert queues_s(spec, left) == {"a": 45 + 2 * 45, "b": 45 + 6 * 45}
+    assert estimate_s(spec, left) == 45 + 6 * 45
 
 
 @pytest.mark.parametrize("instance", ["", "../up", "a b", "-a", ".hidden", "a\n", "ä"])

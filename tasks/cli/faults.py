@@ -103,7 +103,7 @@ def _shown(host: Any, home: Path, asked: Any, *, quiet: bool) -> dict[str, Any]:
     from tasks.injection import inject as carried_out
 
     try:
-        with nullcontext() if quiet else campaign_screen(asked.expected_s, "connect", 2.0):
+        with nullcontext() if quiet else campaign_screen(asked.expected_s, None, "connect", 2.0):
             return carried_out(host, home, asked)
     except KeyboardInterrupt as interrupt:
         for said in interrupt.args:

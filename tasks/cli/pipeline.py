@@ -34,7 +34,7 @@ def run_pipeline(spec: "CampaignSpec", home: Path, resumed: str | None = None, r
     """
     from tasks.books import new_instance, to_run
     from tasks.cli.screen import campaign_screen
-    from tasks.plan import ANALYSIS_S, estimate_s, plan
+    from tasks.plan import ANALYSIS_S, plan, queues_s
     from tasks.prefect_server import prefect_server
     from tasks.work import keep_off_engine_cpus
 
@@ -44,7 +44,7 @@ def run_pipeline(spec: "CampaignSpec", home: Path, resumed: str | None = None, r
     if resumed:
         cells = to_run(home, instance, cells, failed_too=resume == "failed")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # errors are told once, by us
-    with campaign_screen(estimate_s(spec, cells) + ANALYSIS_S), prefect_server(home):
+    with campaign_screen(ANALYSIS_S, queues_s(spec, cells)), prefect_server(home):
         from flows.pipeline import run_here
         from tasks.failures import CellsFailed
 

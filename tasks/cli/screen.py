@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -16,28 +16,39 @@ PREFECT_START_S = 8.0
 
 
 class Clock:
-    """Turns the phases said so far into the share done and the seconds left."""
+    """Turns the phases said so far into the share done and the seconds left.
 
-    def __init__(self, total_s: float) -> None:
-        self._total_s = total_s
-        self._done_s = 0.0
-        self._phase_s = 0.0
-        self._phase_began = time.monotonic()
+    `queues_s` are the seconds of each host's work, which hosts do side by side: the one that has most left
+    decides. What is said of no host, or of one without a queue, counts to the `rest_s` before and after.
+    """
 
-    def begin(self, expected_s: float) -> None:
-        """A phase began; the one before it is done."""
-        self._done_s += self._phase_s
-        self._phase_s, self._phase_began = expected_s, time.monotonic()
+    def __init__(self, rest_s: float, queues_s: Mapping[str, float] | None = None) -> None:
+        self._expected_s = {"": rest_s, **(queues_s or {})}
+        self._done_s = dict.fromkeys(self._expected_s, 0.0)
+        self._phases = dict.fromkeys(self._expected_s, (0.0, time.monotonic()))
+        self.total_s = self.left_s
 
-    @property
-    def done_s(self) -> float:
-        """Seconds' worth of work done, by what its phases were expected to take."""
-        return min(self._done_s + min(time.monotonic() - self._phase_began, self._phase_s), self._total_s)
+    def begin(self, expected_s: float, host: str = "") -> None:
+        """A phase began; the one before it on that host is done."""
+        queue = host if host in self._expected_s else ""
+        self._done_s[queue] += self._phases[queue][0]
+        self._phases[queue] = expected_s, time.monotonic()
+
+    def _left_of(self, queue: str) -> float:
+        phase_s, began = self._phases[queue]
+        done_s = self._done_s[queue] + min(time.monotonic() - began, phase_s)
+        return max(self._expected_s[queue] - done_s, 0.0)
 
     @property
     def left_s(self) -> float:
-        """Seconds left by the same measure."""
-        return self._total_s - self.done_s
+        """Seconds left, by what the phases to come are expected to take."""
+        hosts = [self._left_of(queue) for queue in self._expected_s if queue]
+        return self._left_of("") + max(hosts, default=0.0)
+
+    @property
+    def done_s(self) -> float:
+        """Seconds' worth of work done, by the same measure."""
+        return self.total_s - self.left_s
 
 
 class TimeLeft(ProgressColumn):
@@ -56,14 +67,17 @@ class TimeLeft(ProgressColumn):
 
 @contextmanager
 def campaign_screen(
-    total_s: float, first: str = "start Prefect", first_s: float = PREFECT_START_S
+    rest_s: float,
+    queues_s: Mapping[str, float] | None = None,
+    first: str = "start Prefect",
+    first_s: float = PREFECT_START_S,
 ) -> Iterator[None]:
-    """Show what is said by `tasks.progress` in this process until the block ends."""
+    """Show what is said by `tasks.progress` in this process until the block ends; seconds as for a Clock."""
     if not sys.stderr.isatty():
         with progress.listening(_say_line):
             yield
         return
-    clock = Clock(total_s)
+    clock = Clock(rest_s, queues_s)
     clock.begin(first_s)
     columns = (
         BarColumn(24),
@@ -72,11 +86,14 @@ def campaign_screen(
         TextColumn("{task.description}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=2, transient=True) as bar:
-        task = bar.add_task(first, total=total_s)
+        now: dict[str, str] = {}  # on each host
+        task = bar.add_task(first, total=clock.total_s)
 
         def show(said: progress.Progress) -> None:
-            clock.begin(said.expected_s)
-            bar.update(task, description=_words(said))
+            clock.begin(said.expected_s, said.host)
+            now[said.host] = _words(said)
+            shown = [words for host, words in now.items() if host] if said.host else [now[""]]
+            bar.update(task, description="; ".join(shown))
 
         with progress.listening(show):
             yield
@@ -87,5 +104,6 @@ def _say_line(said: progress.Progress) -> None:
 
 
 def _words(said: progress.Progress) -> str:
+    host = f"{said.host}: " if said.host and said.detail != said.host else ""
     cell = f"cell {said.cell} of {said.cells}: " if said.cell else ""
-    return printable(cell + said.phase + (f" ({said.detail})" if said.detail else ""))
+    return printable(host + cell + said.phase + (f" ({said.detail})" if said.detail else ""))
