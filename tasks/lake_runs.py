@@ -27,9 +27,14 @@ class RunName:
     holding: Held
 
 
+def is_run_id(name: str) -> bool:
+    """Whether a name is a run_id; a name of a run, or of a host, is none."""
+    return _RUN_ID.fullmatch(name) is not None
+
+
 def campaign_of(home: Path, run: str) -> str:
     """The campaign that has a run, by its run_id or by its name. Raises LprismError."""
-    campaign = sealed_in(home, run) if _RUN_ID.fullmatch(run) else checked_name(run.partition("/")[0])
+    campaign = sealed_in(home, run) if is_run_id(run) else checked_name(run.partition("/")[0])
     if campaign is None:
         raise LprismError(f"there is no run {run} in {home}")
     return campaign
@@ -43,7 +48,7 @@ def find_run(home: Path, run: str) -> RunName:
     """
     campaign = campaign_of(home, run)
     holding = held(home, campaign)
-    run_id = run if _RUN_ID.fullmatch(run) else _named_in_lake(home, holding, run)
+    run_id = run if is_run_id(run) else _named_in_lake(home, holding, run)
     load = load_of(home, campaign, run_id)
     if load is None:
         raise LprismError(f"run {run_id} lacks a file in {home / 'lake'}: ingest it again")

@@ -14,7 +14,8 @@ from tasks.lake_tables import lake_connection
 from tasks.posting import Poster
 from tasks.sentinel.alarms import Drift, Incidents
 from tasks.sentinel.detect import Judges
-from tasks.sentinel.features import INTERVAL, TARGET
+from tasks.sentinel.evaluate import CHAMPION
+from tasks.sentinel.features import INTERVAL, TARGET, key_from
 from tasks.sentinel.following import Batch
 from tasks.sentinel.online import Scored, Scorer
 from tasks.sentinel.records import ENGINES, Damaged, Records
@@ -167,7 +168,7 @@ def replay(home: Path, campaign: str, run_id: str, models: list[Registered], wat
     session, judged = "", None
     with lake_connection(home, campaign) as con:
         engine, *key, slo = execute(con, "replayed_runs", run_id=run_id).fetchall()[0]
-        of = tuple(map(str, key))
+        of = key_from(key)
         for name, batch in batches_of(con, run_id):
             if name != session:
                 if judged:
@@ -248,20 +249,19 @@ class Live:
             self._watch.tell({"type": "no_model", "text": found})
             return
         of_interval = next((m for m in self._champions(INTERVAL) if m.key == found.key), None)
-        told = (
-            "engine_key" in self._doing or "the server does not tell its configuration: held for the model's"
-        )
-        text = f"judged by {found.model_id}{'' if told is True else f'; {told}'}"
+        vouched = "; the server does not tell its configuration: held for the model's"
+        text = f"judged by {found.model_id}{'' if 'engine_key' in self._doing else vouched}"
         self._watch.tell({"type": "model", "model_id": found.model_id, "text": text})
         self._session = Session((found, of_interval), self._slo, self._watch.tell, self._watch.counts)
 
     def _fitting(self) -> Registered | str:
-        candidates = [m for m in self._champions(TARGET) if self._model_id in (None, m.model_id)]
-        if not candidates:
-            return f"there is no champion {self._model_id or ''}: see lprism models list"
         engine = ENGINES.get(self._records.source or "")
         if engine is None:
             return f"batches of {self._records.source} are of no engine that is known"
+        candidates = [m for m in self._champions(TARGET) if self._model_id in (None, m.model_id)]
+        candidates = [m for m in candidates if m.engine == engine]
+        if not candidates:
+            return f"there is no champion {self._model_id or ''} of {engine}: see lprism models list"
         if key := self._doing.get("engine_key"):
             candidates = [m for m in candidates if m.key[0] == key]
             if not candidates:
@@ -278,7 +278,7 @@ class Live:
         return f"{len(candidates)} models may fit ({names}): say which with --model"
 
     def _champions(self, target: str) -> Iterator[Registered]:
-        return (m for m in self._models if m.purpose == "champion" and m.model.target == target)
+        return (m for m in self._models if m.purpose == CHAMPION and m.model.target == target)
 
 
 def follow(records: Iterator[Event], live: Live, seconds: float | None) -> None:

@@ -57,7 +57,7 @@ def judges() -> list[Registered]:
     """Models of made-up sessions: what is measured is time, not how good they are."""
     frame = sessions(3)
     return [
-        Registered(f"m-{t}", CHAMPION, key_of(frame), fit(frame, 7, target=t), 0.3)
+        Registered(f"m-{t}", CHAMPION, "vllm", key_of(frame), fit(frame, 7, target=t), 0.3)
         for t in (TARGET, INTERVAL)
     ]
 

@@ -103,7 +103,7 @@ def test_features_one_by_one_are_those_of_the_sql(jobs: int) -> None:
 def model_of(frame: pd.DataFrame, kind: str, target: str, limit: float) -> Registered:
     """A model of these rows, as the registry gives it."""
     fitted = fit(frame[frame[target] > 0].assign(session="another"), 7, kind, target)
-    return Registered(f"m-{target}", CHAMPION, key_of(frame), fitted, limit)
+    return Registered(f"m-{target}", CHAMPION, "vllm", key_of(frame), fitted, limit)
 
 
 @pytest.mark.parametrize("kind", list(RECIPES))

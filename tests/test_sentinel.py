@@ -98,7 +98,13 @@ def registered(trained: list[Trained]) -> list[Registered]:
     """What load_models gives for these, without the files."""
     return [
         Registered(
-            one.purpose, one.purpose, CONFIGURATION, one.model, one.limit.limit, frozenset(one.left_out)
+            one.purpose,
+            one.purpose,
+            "vllm",
+            CONFIGURATION,
+            one.model,
+            one.limit.limit,
+            frozenset(one.left_out),
         )
         for one in trained
     ]

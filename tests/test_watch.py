@@ -38,7 +38,7 @@ def steps(count: int, slow: range) -> list[str]:
 def models() -> list[Registered]:
     """A champion of made-up sessions."""
     frame = sessions(2)
-    return [Registered("m0", CHAMPION, key_of(frame), fit(frame, 7, target=TARGET), 0.3)]
+    return [Registered("m0", CHAMPION, "vllm", key_of(frame), fit(frame, 7, target=TARGET), 0.3)]
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def watch(
 
     Models are those of --campaign. All that is said is also in a file in the home, under watch.
     """
-    from tasks.lake_runs import find_run
+    from tasks.lake_runs import find_run, is_run_id
     from tasks.watch import Live, Watch, follow, models_of, replay
     from tasks.watch_lines import followed, local_tail
 
@@ -61,7 +61,7 @@ def watch(
         if Path(target).exists():
             live = Live(models, watching, model, tpot_ms)
             follow(followed(local_tail, ["--path", str(Path(target).absolute())]), live, seconds)
-        elif _is_run(target):
+        elif "/" in target or is_run_id(target):
             run = find_run(place, target)
             replay(place, run.campaign, run.run_id, models, watching)
         else:
@@ -70,10 +70,6 @@ def watch(
         pass
     finally:
         watching.close()
-
-
-def _is_run(target: str) -> bool:
-    return "/" in target or (len(target) == len("r0123456789") and target[0] == "r" and target[1:].isalnum())
 
 
 def _watch_host(target: str, home: Path, live: Any, seconds: float | None) -> None:  # noqa: ANN401 - imported where used

@@ -35,7 +35,6 @@ class Tally:
         self.number = number
         self.batches = self.alarms = self.gaps = 0
         self.actual_ns = self.expected_ns = self.gap_ns = 0.0
-        self.last_ns = 0
         self.end_ns = 0
         self._actual: deque[int] = deque(maxlen=MEDIAN_BATCHES)
         self._expected: deque[float] = deque(maxlen=MEDIAN_BATCHES)
@@ -53,7 +52,7 @@ class Tally:
             self.expected_ns += round(row.expected_ns)
             self._actual.append(row.actual_ns)
             self._expected.append(round(row.expected_ns))
-            self.last_ns, self.end_ns = row.end_ns, max(self.end_ns, row.end_ns)
+            self.end_ns = max(self.end_ns, row.end_ns)
             if row.interval_ns is not None and row.forward_mode in ("decode", "mixed"):
                 self.gaps, self.gap_ns = self.gaps + 1, self.gap_ns + row.interval_ns
             if row.workload is not None and len(self._workloads) < MOST_WORKLOADS:
@@ -134,7 +133,7 @@ class Incidents:
         if self.open is None:
             self._tail = []
             return []
-        if start_ns - self.open.last_ns < MERGE_GAP_NS:
+        if start_ns - self.open.last.end_ns < MERGE_GAP_NS:
             return []
         said = [self._told(self.open, "incident_closed", "over")]
         self.open, self._tail = None, []

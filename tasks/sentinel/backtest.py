@@ -9,10 +9,9 @@ import numpy as np
 
 from tasks.lake import campaigns_of, write_frame
 from tasks.lake_tables import lake_connection
-from tasks.sentinel.cards import CARD, read_card
-from tasks.sentinel.detect import Judges
+from tasks.sentinel.detect import Judges, check_unseen
 from tasks.sentinel.evaluate import CHAMPION
-from tasks.sentinel.features import SESSION, batch_features, key_of
+from tasks.sentinel.features import SESSION, batch_features, key_from
 from tasks.sentinel.incidents import incident_spans
 from tasks.sentinel.limits import (
     CALIBRATED,
@@ -26,9 +25,8 @@ from tasks.sentinel.limits import (
 )
 from tasks.sentinel.metrics import DRAWN, RUNS, Judged, protocol_rows, run_rows
 from tasks.sentinel.registry import Registered, load_models
-from tasks.sentinel.score import stored_models
-from tasks.settings import LprismError, SpecError
-from tasks.spec_errors import unknown
+from tasks.sentinel.score import named, stored_models
+from tasks.settings import LprismError
 from tasks.warehouse import execute
 
 if TYPE_CHECKING:
@@ -61,10 +59,7 @@ def backtest(home: Path, model_id: str) -> Backtest:
     """
     models = stored_models(home)
     champions = models[models["purpose"] == CHAMPION]
-    found = champions[champions["model_id"] == model_id]
-    if found.empty:
-        raise SpecError(unknown("champion", model_id, list(champions["model_id"])))
-    campaign = str(found["campaign"].iloc[0])
+    campaign = str(named(champions, model_id, "champion")["campaign"])
     with lake_connection(home, campaign) as con:
         loaded = load_models(home, con, campaign)
     champion = next(one for one in loaded if one.model_id == model_id)
@@ -72,9 +67,8 @@ def backtest(home: Path, model_id: str) -> Backtest:
     judged = [one for name in campaigns_of(home) for one in _judged(home, name, family, champion)]
     if not judged:
         raise LprismError(f"no stored complete run fits model {model_id}")
-    named = {"model_id": model_id, "campaign": campaign}
     rows = [
-        {**named, "evaluation": evaluation, **row}
+        {"model_id": model_id, "campaign": campaign, "evaluation": evaluation, **row}
         for evaluation, made in ((RUNS, run_rows(judged)), (DRAWN, protocol_rows(judged)))
         for row in made
     ]
@@ -88,28 +82,28 @@ def _judged(home: Path, campaign: str, family: list[Registered], champion: Regis
     """Every complete session of the champion's configuration in a campaign, by each limit of its judge."""
     target, judges = champion.model.target, Judges(family)
     with lake_connection(home, campaign) as con:
+        runs = execute(con, "run_faults", campaign=campaign).fetchall()
+        faults = {run: fault for run, *key, fault in runs if key_from(key) == champion.key}
+        if not faults:
+            return []
         frame = batch_features(con, campaign)
-        faults = {run: rest for run, *rest in execute(con, "run_faults", campaign=campaign).fetchall()}
+    frame = frame[frame["run_id"].isin(faults)]
     frame = frame[(frame["status"] == "complete") & frame["scenario"].notna() & (frame[target] > 0)]
     found = []
     for session, rows in frame.groupby(SESSION, sort=True):
-        if judge := judges.of(str(session), key_of(rows), target):
+        if judge := judges.of(str(session), champion.key, target):
             ordered = rows.sort_values("batch_index")
-            found += _by_limits(home, ordered, judge, faults[rows["run_id"].iloc[0]])
+            found += _by_limits(ordered, judge, faults[rows["run_id"].iloc[0]])
     return found
 
 
-def _by_limits(home: Path, rows: pd.DataFrame, judge: Registered, fault: list[Any]) -> list[Judged]:
-    if rows[SESSION].iloc[0] in judge.model.sessions:
-        raise LprismError(
-            f"{rows[SESSION].iloc[0]} was trained on by {judge.model_id}, which must not judge it"
-        )
-    card = read_card(home / "models" / judge.model_id / CARD)
+def _by_limits(rows: pd.DataFrame, judge: Registered, fault: dict[str, Any]) -> list[Judged]:
+    check_unseen(rows, judge)
     actual = rows[judge.model.target].to_numpy(dtype=np.float64)
     model_ns = judge.model.expected_ns(rows)
     scores = score_session(actual, model_ns)
     level = float(np.median(np.log(actual / model_ns)))
-    return [_one(rows, scores, actual, level, Limit(**limit), fault) for limit in card["limits"]]
+    return [_one(rows, scores, actual, level, limit, fault) for limit in judge.limits]
 
 
 def _one(
@@ -118,11 +112,11 @@ def _one(
     actual: Floats,
     level: float,
     limit: Limit,
-    fault: list[Any],
+    fault: dict[str, Any],
 ) -> Judged:
     calibrated = limit.strategy.startswith(CALIBRATED)
     alarm = watched(scores.residual, limit) > limit.limit
-    strength, apply_ns, end_ns = fault
+    strength, apply_ns, end_ns = (fault[name] for name in ("strength", "apply_ns", "end_ns"))
     scenario = str(rows["scenario"].iloc[0])
     injected = apply_ns is not None and scenario not in HARMLESS
     table = rows[["batch_index", "start_ns"]].assign(actual_ns=actual, alarm=alarm)

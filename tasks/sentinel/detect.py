@@ -107,16 +107,21 @@ class Judges:
         return self._by_session.get((key, target, session)) or self._champions.get((key, target))
 
 
+def check_unseen(rows: pd.DataFrame, judge: Registered) -> None:
+    """Raise LprismError when the model was trained on this session."""
+    session = str(rows[SESSION].iloc[0])
+    if session in judge.model.sessions:
+        raise LprismError(f"run {session} was trained on by {judge.model_id}, which must not judge it")
+
+
 def score_run(rows: pd.DataFrame, judge: Registered, of_interval: Registered | None = None) -> pd.DataFrame:
     """Score one session's batches in order of batch_index; columns SCORE_COLUMNS.
 
     A batch alarms when its own time, or the time to the next one, is slower than explained.
     """
-    seen = [one for one in (judge, of_interval) if one and rows[SESSION].iloc[0] in one.model.sessions]
-    for one in seen:
-        raise LprismError(
-            f"run {rows[SESSION].iloc[0]} was trained on by {one.model_id}, which must not judge it"
-        )
+    for one in (judge, of_interval):
+        if one:
+            check_unseen(rows, one)
     scores = score_session(rows[TARGET].to_numpy(dtype=np.float64), judge.model.expected_ns(rows))
     scored = rows[["run_id", "batch_index", "start_ns"]].assign(
         model_id=judge.model_id,

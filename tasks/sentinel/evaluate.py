@@ -110,10 +110,14 @@ class Trainer:
 
     def _trained(self, purpose: str, sessions: frozenset[str], left: tuple[str, ...] | None) -> Trained:
         candidates = self.candidates(sessions, workloads=left is None)
-        kind = min(candidates, key=lambda one: one.mape).kind if candidates else KIND
+        chosen = min(candidates, key=lambda one: one.mape) if candidates else None
+        kind = chosen.kind if chosen else KIND
         model, pairs = self.model(sessions, kind), self.heldout(sessions, kind)
-        judged = pairs if left is None else [(model, self._rows[name]) for name in left]
-        errors = errors_of(judged)
+        errors = (
+            chosen.by_session
+            if chosen and left is None
+            else errors_of([(model, self._rows[name]) for name in left or ()])
+        )
         return Trained(purpose, model, self._limits(sessions, pairs), errors, candidates, left or ())
 
     def candidates(self, sessions: frozenset[str], *, workloads: bool = True) -> tuple[Candidate, ...]:

@@ -8,7 +8,7 @@ from tasks.settings import LprismError
 from tasks.warehouse import execute
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import duckdb
     import pandas as pd
@@ -44,6 +44,7 @@ PUBLISHED_FEATURES = (
     "output_length_max",
 )
 KEY = ("engine_key", "model", "cpu_model")
+UNKNOWN = "None"
 TRAINING_WINDOWS = ("baseline", "fault", "recovery")
 # A held-out session reaches a little further than those trained on (one token longer, one request more).
 DOMAIN_MARGIN_RATIO = 0.1
@@ -63,7 +64,12 @@ def batch_features(con: duckdb.DuckDBPyConnection, campaign: str, *, look_ahead:
 
 def key_of(rows: pd.DataFrame) -> tuple[str, ...]:
     """Give the configuration of rows that are all of one, the values of KEY."""
-    return tuple(str(rows[name].iloc[0]) for name in KEY)
+    return key_from(rows[list(KEY)].iloc[0])
+
+
+def key_from(values: Iterable[object]) -> tuple[str, ...]:
+    """Give the configuration that these values of KEY are; what was not recorded is one value, too."""
+    return tuple(value if isinstance(value, str) else UNKNOWN for value in values)
 
 
 def normal_runs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -90,16 +96,21 @@ def domain(frame: pd.DataFrame) -> Domain:
     return {str(name): (float(values[name].min()), float(values[name].max())) for name in values}
 
 
+def widened(limits: Mapping[str, tuple[float, float]]) -> Domain:
+    """Give the range in which a model is believed: what it was trained on, a tenth wider on both sides."""
+    margin = {name: DOMAIN_MARGIN_RATIO * max(high - low, 1.0) for name, (low, high) in limits.items()}
+    return {name: (low - margin[name], high + margin[name]) for name, (low, high) in limits.items()}
+
+
 def in_domain(frame: pd.DataFrame, limits: Mapping[str, tuple[float, float]]) -> pd.Series[bool]:
-    """Mark the rows whose every known feature lies in the trained range, widened by a tenth on both sides.
+    """Mark the rows whose every known feature lies in the trained range, widened.
 
     A forward mode of no known kind lies in none.
     """
     values = matrix(frame)
     inside = frame["forward_mode"].isna() | frame["forward_mode_code"].notna()
-    for name, (low, high) in limits.items():
-        margin = DOMAIN_MARGIN_RATIO * max(high - low, 1.0)
-        inside &= values[name].isna() | values[name].between(low - margin, high + margin)
+    for name, (low, high) in widened(limits).items():
+        inside &= values[name].isna() | values[name].between(low, high)
     return inside
 
 

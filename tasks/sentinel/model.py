@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from tasks.sentinel.costs import fit_costs, log_cost
 from tasks.sentinel.features import FEATURES, PUBLISHED_FEATURES, SESSION, TARGET, Domain, domain, matrix
 from tasks.sentinel.linear import Linear, fit_linear, load_linear
+from tasks.sentinel.trees import Trees
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +102,11 @@ class LatencyModel:
             self.fitted.save(path)
         else:
             self.fitted.save_model(path)
+
+    @cached_property
+    def trees(self) -> Trees:
+        """Its trees for a row at a time; a line has none."""
+        return Trees(self.fitted)
 
     @property
     def costs(self) -> list[float]:

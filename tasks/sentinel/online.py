@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tasks.sentinel.costs import log_cost
-from tasks.sentinel.features import DOMAIN_MARGIN_RATIO
+from tasks.sentinel.features import widened
 from tasks.sentinel.following import Batch, Step, features
 from tasks.sentinel.limits import RESIDUAL_CAP, SESSION_BATCHES, SESSION_CAP, SMOOTHING_BATCHES
 from tasks.sentinel.linear import Linear
 from tasks.sentinel.model import RECIPES, LatencyModel
-from tasks.sentinel.trees import Trees
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,8 +65,7 @@ class OneRow:
         """Take a fitted model."""
         recipe = RECIPES[model.kind]
         self.features = recipe.features
-        fitted = model.fitted
-        self._fitted = fitted if isinstance(fitted, Linear) else Trees(fitted)
+        self._fitted = model.fitted if isinstance(model.fitted, Linear) else model.trees
         self._costs = model.costs if recipe.on_costs else None
         self._on_log_time = recipe.on_log_time
         self._row = np.empty((1, len(recipe.features)))
@@ -117,6 +115,7 @@ class Scorer:
     def __init__(self, judge: Registered, of_interval: Registered | None = None) -> None:
         """Take the model of the duration, and that of the interval where there is one."""
         self._judge, self._of_interval = judge, of_interval
+        self._domain = widened(judge.model.domain)
         self._duration = OneRow(judge.model)
         self._interval = OneRow(of_interval.model) if of_interval else None
         self._levels, self._interval_levels = Residuals(), Residuals()
@@ -155,7 +154,7 @@ class Scorer:
         expected, residual, smoothed = self._levels.score(batch.duration_ns, model_ns)
         return Scored(
             index, batch.start_ns, batch.duration_ns, expected, residual, smoothed, self._judge.limit,
-            self._judge.model_id, is_inside(values, batch.forward_mode, self._judge.model.domain),
+            self._judge.model_id, is_inside(values, batch.forward_mode, self._domain),
             smoothed > self._judge.limit, batch.forward_mode, batch.workload, self._levels.rebased != 0.0,
         )  # fmt: skip
 
@@ -184,11 +183,11 @@ class Scorer:
 def is_inside(
     values: Mapping[str, float | None], mode: str | None, limits: Mapping[str, tuple[float, float]]
 ) -> bool:
-    """Whether every known feature lies in the trained range, widened as in_domain does."""
+    """Whether every known feature lies within the limits, as in_domain has it."""
     if mode is not None and values["forward_mode_code"] is None:
         return False
     for name, (low, high) in limits.items():
-        value, margin = values[name], DOMAIN_MARGIN_RATIO * max(high - low, 1.0)
-        if value is not None and not low - margin <= value <= high + margin:
+        value = values[name]
+        if value is not None and not low <= value <= high:
             return False
     return True

@@ -20,9 +20,12 @@ from tasks.sentinel.features import (
     TARGETS,
     batch_features,
     check_normal,
+    key_from,
+    key_of,
     normal_runs,
     training_rows,
 )
+from tasks.sentinel.limits import Limit
 from tasks.sentinel.model import LatencyModel, load
 from tasks.settings import LprismError
 from tasks.warehouse import execute
@@ -53,14 +56,19 @@ class TrainSummary:
 
 @dataclass(frozen=True)
 class Registered:
-    """A stored model, ready to score; `left_out` are the sessions that a leave-out model judges."""
+    """A stored model, ready to score, with the limit in use.
+
+    `left_out` are the sessions that a leave-out model judges, `limits` those of every strategy.
+    """
 
     model_id: str
     purpose: str
+    engine: str
     key: Key
     model: LatencyModel
     limit: float
     left_out: frozenset[str] = frozenset()
+    limits: tuple[Limit, ...] = ()
 
 
 def train_campaign(home: Path, campaign: str, seed: int, engine: str | None = None) -> TrainSummary:
@@ -94,7 +102,7 @@ def train_campaign(home: Path, campaign: str, seed: int, engine: str | None = No
 def _trained(campaign: str, frame: pd.DataFrame, seed: int) -> list[tuple[dict[str, Any], LatencyModel]]:
     """The models of one configuration with their cards, of each time that its batches have."""
     notes = check_normal(training_rows(frame))
-    key = {name: str(frame[name].iloc[0]) for name in KEY}
+    key = dict(zip(KEY, key_of(frame), strict=True))
     engine = str(frame["engine"].iloc[0])
     found: list[Trained] = []
     for target in TARGETS:
@@ -122,9 +130,11 @@ def load_model(home: Path, campaign: str, model_id: str, path: str, sha256: str,
             f"{file} is missing or not the model that was trained; run: lprism train --campaign {campaign}"
         )
     card = read_card(file.with_name(CARD))
-    key = tuple(str(card[name]) for name in KEY)
+    key = key_from(card[name] for name in KEY)
     left_out = frozenset(card["left_out_sessions"])
-    return Registered(model_id, card["purpose"], key, load(file, card), float(limit), left_out)
+    limits = tuple(Limit(**one) for one in card["limits"])
+    model = load(file, card)
+    return Registered(model_id, card["purpose"], card["engine"], key, model, float(limit), left_out, limits)
 
 
 def _too_few(campaign: str, normal: pd.DataFrame) -> str:

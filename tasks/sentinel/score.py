@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("row", "expected_us", "limit_us", "alarm", "in_domain")
+USED = ("expected_ns", "limit_residual", "alarm", "in_domain")
 NS_PER_US = 1e3
 
 
@@ -39,6 +40,14 @@ def stored_models(home: Path) -> pd.DataFrame:
         return execute(con, "all_models").df()
 
 
+def named(models: pd.DataFrame, model_id: str, what: str) -> pd.Series[Any]:
+    """The row of the model of that name. Raises SpecError, which calls it `what` and names the nearest."""
+    found = models[models["model_id"] == model_id]
+    if found.empty:
+        raise SpecError(unknown(what, model_id, list(models["model_id"])))
+    return found.iloc[0]
+
+
 def model_of(home: Path, engine: str, model_id: str | None = None) -> Registered:
     """Load a model of batch times: the one named, else the newest champion of an engine.
 
@@ -49,14 +58,11 @@ def model_of(home: Path, engine: str, model_id: str | None = None) -> Registered
     models = stored_models(home)
     fitting = models[(models["target"] == TARGET) & (models["engine"] == engine)]
     if model_id is not None:
-        chosen = fitting[fitting["model_id"] == model_id]
-        if chosen.empty:
-            raise SpecError(unknown(f"{engine} model of {TARGET}", model_id, list(fitting["model_id"])))
+        row = named(fitting, model_id, f"{engine} model of {TARGET}")
+    elif (fitting["purpose"] == CHAMPION).any():
+        row = fitting[fitting["purpose"] == CHAMPION].iloc[0]
     else:
-        chosen = fitting[fitting["purpose"] == CHAMPION]
-    if chosen.empty:
         raise SpecError(f"{home} has no model of engine {engine}: run lprism train --campaign C first")
-    row = chosen.iloc[0]
     return load_model(
         home, row["campaign"], row["model_id"], row["path"], row["sha256"], row["limit_residual"]
     )
@@ -76,14 +82,14 @@ def score_file(home: Path, path: Path, engine: str, model_id: str | None = None)
     if odd := set(features["engine"].dropna()) - {engine}:
         raise LprismError(f"{path} is of engine {min(odd)}, and the model is of {engine}")
     parts = [score_run(rows, judge) for _, rows in features.groupby(SESSION, sort=False)]
-    found = pd.concat(parts) if parts else pd.DataFrame(columns=["batch_index"])
-    by_batch = {int(row["batch_index"]): dict(row) for _, row in found.iterrows()}
+    found = pd.concat(parts) if parts else pd.DataFrame(columns=["batch_index", *USED])
+    by_batch = found.set_index("batch_index")[list(USED)].to_dict("index")
     placed = table.rows[["row_index", "batch_index"]].astype("float64").fillna(-1).astype(int)
     rows = [_row(int(index), by_batch.get(int(batch))) for index, batch in placed.to_numpy()]
     return FileScores(judge.model_id, rows, tuple(_notes(table.rows, features, rows)))
 
 
-def _row(index: int, score: dict[str, Any] | None) -> tuple[Any, ...]:
+def _row(index: int, score: dict[Any, Any] | None) -> tuple[Any, ...]:
     if score is None:
         return (index, None, None, None, None)
     expected_us = score["expected_ns"] / NS_PER_US
