@@ -1,5 +1,6 @@
 """Events to a web address, beside the work: bounded, counted, never in its way."""
 
+import contextlib
 import json
 import queue
 import threading
@@ -43,15 +44,9 @@ class Poster:
 
     def close(self) -> None:
         """Wait a little for what is on its way."""
-        self.post_end()
-        self._thread.join(END_S)
-
-    def post_end(self) -> None:
-        """Ask the thread to end."""
-        try:
+        with contextlib.suppress(queue.Full):
             self._waiting.put_nowait(None)
-        except queue.Full:
-            return
+        self._thread.join(END_S)
 
     def _loop(self) -> None:
         while (event := self._waiting.get()) is not None:

@@ -21,6 +21,7 @@ import fabric
 import paramiko
 
 from tasks import transfer
+from tasks.host.tail import SILENT_S
 from tasks.settings import LprismError
 from tasks.shipping import BOOTSTRAP, UNPACK, shipped
 
@@ -29,7 +30,6 @@ COMMAND_S = 60.0
 HEARTBEAT_EVERY_S = 2.0
 KEEPALIVE_S = 5
 ENDED_S = 10.0
-SILENT_S = 15.0  # a tail beats every 2 s
 
 
 class HostError(LprismError):

@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from tasks.host.tail import SILENT_S
 from tasks.settings import LprismError
 
-SILENT_S = 15.0  # the tail beats every 2 s
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 CHUNK = 1 << 16
 

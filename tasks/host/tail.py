@@ -26,6 +26,7 @@ from tasks.host import clock, facts, follow, lease, readings
 EVERY_S = 0.005
 LOOK_EVERY_S = 0.25  # for new files and runs; the probe writes no oftener
 BEAT_EVERY_S = 2.0
+SILENT_S = 15.0  # who hears nothing for so long has lost it
 MOST_BYTES = 1 << 20  # of one look; the rest comes with the next
 LARGEST = 64 << 20  # what is longer when it is first seen is followed from its end
 RECORDS = "batches-*.jsonl"
