@@ -1,4 +1,4 @@
--- One row: the host that a bundle's manifest tells of; a fact of another type than it should be is NULL.
+-- One row per run: the host that its bundle's manifest tells of; a fact of another type than it should be is NULL.
 -- Grain: (run_id). Reads: runs (the one that is being loaded). Params: $manifest.
 INSERT INTO hosts BY NAME
 SELECT
