@@ -34,12 +34,12 @@ STAYS_IN_THE_LAKE = (
 )  # fmt: skip
 
 
-def lake_connection(home: Path, campaign: str | None = None) -> "duckdb.DuckDBPyConnection":
+def lake_connection(home: Path, *campaigns: str) -> "duckdb.DuckDBPyConnection":
     """An in-memory connection in which every table of sql/tables can be read as the lake has it now.
 
-    With `campaign` only its rows are seen. The caller closes it (`with`).
+    With campaigns only their rows are seen. The caller closes it (`with`).
     """
-    holdings = [held(home, name) for name in ([campaign] if campaign else campaigns_of(home))]
+    holdings = [held(home, name) for name in (campaigns or campaigns_of(home))]
     con = memory_connection(home / "lake" / ".staging" / f"spill-{token_hex(4)}")
     for table in sql_names("tables"):
         _lake_view(con, home, table, holdings)

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tasks.cli.main import app
-from tasks.deepdive.pairs import KEYS, compare, pid_pairs
+from tasks.deepdive.pairs import KEYS, compare
 from tasks.lake_tables import lake_connection
 from tests.tree import ROOT
 
@@ -61,11 +61,6 @@ def test_rows_of_one_cycle_are_no_more_cycles() -> None:
     once = usage({"mm": [(10.0, 1.0), (12.0, 2.0)]}).assign(cycle_index=1)
     [row] = compare(once, usage({"mm": [(30.0, 5.0), (31.0, 6.0), (32.0, 7.0)]})).to_dict("records")
     assert (row["beta_welch_p"], row["beta_u_test_p"], row["beta_z_score"] > 0) == (1.0, 1.0, True)
-
-
-def test_a_process_is_compared_with_itself_where_it_can_be() -> None:
-    """A pid on both sides is paired with itself alone, any other with every other of the far side."""
-    assert pid_pairs({1, 2, 3}, {2, 4, 5}) == [(2, 2), (1, 4), (1, 5), (3, 4), (3, 5)]
 
 
 def lprism(*arguments: str) -> str:

@@ -21,6 +21,9 @@ SHOWN = (
     "suspicion_score",
     "beta_difference_pct",
     "mu_difference_pct",
+    "slowdown",
+    "p_corrected",
+    "mu_p_corrected",
 )
 
 
@@ -81,25 +84,35 @@ def diagnose(campaign: options.Campaign, *, home: options.Home = None) -> None:
 
 
 def compare(
-    normal: Annotated[str, typer.Argument(metavar="NORMAL", help="A run_id, or a name that one run has.")],
-    abnormal: Annotated[str, typer.Argument(metavar="ABNORMAL", help="The run to compare with it.")],
+    normal: Annotated[
+        str,
+        typer.Argument(metavar="NORMAL", help="A run_id, or a name that one run has; #baseline: a window."),
+    ],
+    abnormal: Annotated[
+        str | None,
+        typer.Argument(metavar="[ABNORMAL]", help="What to compare with it. Without: NORMAL's fault window."),
+    ] = None,
     *,
     form: Annotated[
         options.RowsFormat, typer.Option("--format", help="csv and json give every row and column.")
     ] = options.RowsFormat.table,
     home: options.Home = None,
 ) -> None:
-    """Compare two runs function by function with the published statistics, the most suspicious first."""
-    from tasks.deepdive.pairs import COLUMNS, compare_runs
+    """Compare two runs, or two windows of one, function by function, the most suspicious first.
+
+    The published statistics of all cycles, then ours of like cycles alone: how much longer a call takes
+    (slowdown), which counters moved, and how surely (p corrected for all that was looked at).
+    """
+    from tasks.deepdive.comparison import compare_runs, listed
     from tasks.settings import home_path
 
     with busy("comparing"):
         found = compare_runs(home_path(home), normal, abnormal)
     for warning in found.warnings:
         typer.echo(f"warning: {printable(warning)}", err=True)
-    rows = found.rows.astype(object).where(found.rows.notna(), None)
+    rows = listed(found.rows)
     if form is options.RowsFormat.csv:
-        print_csv(COLUMNS, rows.itertuples(index=False, name=None))
+        print_csv(list(rows.columns), rows.itertuples(index=False, name=None))
     elif form is options.RowsFormat.json:
         print_json(rows.to_dict("records"))
     else:

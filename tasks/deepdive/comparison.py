@@ -14,11 +14,12 @@ import numpy as np
 
 from tasks.deepdive.like import doubts as like_doubts
 from tasks.deepdive.like import matched
-from tasks.deepdive.pairs import KEYS, compare
+from tasks.deepdive.pairs import KEYS, STATISTICS, compare
 from tasks.deepdive.ranks import corrected, medians, p_values, shifts
 from tasks.deepdive.side import Side, doubts, process_pairs, samples, side_rows
 from tasks.deepdive.waiting import is_waiting, waiting_on_a_rank
 from tasks.lake import write_frame
+from tasks.lake_runs import find_run
 from tasks.lake_tables import lake_connection
 from tasks.settings import LprismError
 from tasks.warehouse import columns_of, execute
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 FUNCTION = ["function_name", "device"]
 TABLE = "rca_comparison"
+BASELINE, FAULT = "baseline", "fault"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,22 @@ class CompareSummary:
     warnings: dict[str, tuple[str, ...]]
 
 
+def compare_runs(home: Path, normal: str, abnormal: str | None = None) -> Compared:
+    """Compare two runs of the lake, each a run_id or a name that one run has; of one, fault and baseline.
+
+    After a run's name #baseline, #fault or #recovery names a window of it.
+
+    Raises:
+        LprismError: there is no such run, or nothing of it was divided into cycles.
+    """
+    texts = (f"{normal}#{BASELINE}", f"{normal}#{FAULT}") if abnormal is None else (normal, abnormal)
+    parts = [text.partition("#") for text in texts]
+    runs = [find_run(home, run) for run, _, _ in parts]
+    sides = [Side(run.run_id, window or None) for run, (_, _, window) in zip(runs, parts, strict=True)]
+    with lake_connection(home, *{run.campaign for run in runs}) as con:
+        return compared(con, *sides)
+
+
 def compare_campaign(home: Path, campaign: str) -> CompareSummary:
     """Write `rca_comparison`: fault window against baseline of every run that was captured in both."""
     import pandas as pd
@@ -68,7 +86,7 @@ def compare_campaign(home: Path, campaign: str) -> CompareSummary:
     with lake_connection(home, campaign) as con:
         for (run,) in execute(con, "captured_runs", campaign=campaign).fetchall():
             try:
-                found[run] = compared(con, Side(run, window="baseline"), Side(run, window="fault"))
+                found[run] = compared(con, Side(run, BASELINE), Side(run, FAULT))
                 warnings[run] = found[run].warnings
             except LprismError as error:
                 warnings[run] = (str(error),)
@@ -78,6 +96,18 @@ def compare_campaign(home: Path, campaign: str) -> CompareSummary:
     return CompareSummary(
         campaign, len(found), len(frame), {run: told for run, told in warnings.items() if told}
     )
+
+
+def listed(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows as `lprism compare` gives them: published columns first, None for what is not known.
+
+    As published, functions without a counter are left out, unless no function has one.
+    """
+    shown = rows[rows["metric_name"].notna()] if rows["metric_name"].notna().any() else rows
+    shown = shown.rename(columns={"pid": "abnormal_pid"})
+    first = [*KEYS, *STATISTICS, "pairing", "normal_pid", "abnormal_pid"]
+    shown = shown[first + [name for name in shown.columns if name not in first]].astype(object)
+    return shown.where(shown.notna(), None)
 
 
 def compared(con: duckdb.DuckDBPyConnection, normal: Side, abnormal: Side) -> Compared:

@@ -1,29 +1,19 @@
-"""Compares the usage tables of a normal and an abnormal run with the published statistics (formats.md 3)."""
+"""The published statistics of a normal and an abnormal usage table (formats.md 3)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.lake_runs import find_run
-from tasks.lake_tables import lake_connection
-from tasks.settings import LprismError
-from tasks.warehouse import execute
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     import numpy.typing as npt
     import pandas as pd
 
     Floats = npt.NDArray[np.float64]
 
 KEYS = ["function_name", "metric_name", "device"]
-COLUMNS = (
-    *KEYS,
+STATISTICS = (
     "suspicion_score",
     "beta_normal_pct",
     "beta_abnormal_pct",
@@ -38,9 +28,6 @@ COLUMNS = (
     "log_mu_z_score",
     "mu_welch_p",
     "mu_u_test_p",
-    "pairing",
-    "normal_pid",
-    "abnormal_pid",
 )
 LEAST_STD = 1e-9
 LEAST_CYCLES = 2
@@ -48,41 +35,8 @@ LEAST_CYCLES = 2
 LARGEST_EXACT = 8
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Rows of COLUMNS, those of a pair of processes by score, highest first; and what is doubtful."""
-
-    rows: pd.DataFrame
-    warnings: tuple[str, ...]
-
-
-def compare_runs(home: Path, normal: str, abnormal: str) -> Comparison:
-    """Compare every pair of processes of two runs of the lake, each a run_id or a name that one run has.
-
-    Raises:
-        LprismError: there is no such run, or one of them has no usage beside a counter.
-    """
-    import pandas as pd
-
-    before, now = (_usage(home, run) for run in (normal, abnormal))
-    parts = [
-        compare(before[before["pid"] == first], now[now["pid"] == second]).assign(
-            pairing="strict" if first == second else "cross", normal_pid=first, abnormal_pid=second
-        )
-        for first, second in pid_pairs(set(before["pid"]), set(now["pid"]))
-    ]
-    return Comparison(pd.concat(parts, ignore_index=True)[list(COLUMNS)], tuple(_doubts(before, now)))
-
-
-def pid_pairs(normal: set[int], abnormal: set[int]) -> list[tuple[int, int]]:
-    """Pair a process that is on both sides with itself, and any other with every other of the far side."""
-    both = normal & abnormal
-    across = [(one, two) for one in sorted(normal - both) for two in sorted(abnormal - both)]
-    return [(pid, pid) for pid in sorted(both)] + across
-
-
 def compare(normal: pd.DataFrame, abnormal: pd.DataFrame) -> pd.DataFrame:
-    """Compare the rows of one process a side, by function, counter and device; see COLUMNS for the columns.
+    """Compare the rows of one process a side, by function, counter and device; columns: STATISTICS.
 
     Takes cycle_index, beta_pct and mu_pct beside the keys. A side that a key is absent from counts as 0.
     """
@@ -127,7 +81,7 @@ def _by_score(found: dict[str, Any], keys: pd.Index[Any]) -> pd.DataFrame:
     moved = rows["beta_z_score"].abs() + rows["log_mu_z_score"].abs()
     rows["suspicion_score"] = rows["beta_difference_pct"].abs() * moved
     rows = rows.reset_index().sort_values(["suspicion_score", *KEYS], ascending=[False, True, True, True])
-    return rows[[name for name in COLUMNS if name in rows]].reset_index(drop=True)
+    return rows[[*KEYS, *STATISTICS]].reset_index(drop=True)
 
 
 def _moments(rows: pd.DataFrame) -> pd.DataFrame:
@@ -171,26 +125,3 @@ def _u_test(before: Floats, now: Floats, *, is_exact: bool) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         test = mannwhitneyu(before, now, axis=1, method="exact" if is_exact else "asymptotic")
     return np.asarray(test.pvalue, dtype=np.float64)
-
-
-def _usage(home: Path, run: str) -> pd.DataFrame:
-    name = find_run(home, run)
-    with lake_connection(home, name.campaign) as con:
-        rows = execute(con, "run_usage", run_id=name.run_id).df()
-    if rows.empty:
-        raise LprismError(
-            f"run {run} has no usage beside a counter: of a run with traces, `lprism cycles {run}` makes it"
-        )
-    return rows
-
-
-def _doubts(before: pd.DataFrame, now: pd.DataFrame) -> Iterator[str]:
-    """Tell in words what makes the two sides hard to compare."""
-    anchors = [sorted(rows["anchor_name"].dropna().unique()) for rows in (before, now)]
-    if anchors[0] != anchors[1]:
-        first, second = (", ".join(names) or "no anchor" for names in anchors)
-        yield f"the cycles are of different anchors ({first}; {second}): shares of them do not compare"
-    for side, rows in (("normal", before), ("abnormal", now)):
-        for pid, cycles in rows.groupby("pid")["cycle_index"].nunique().items():
-            if cycles < LEAST_CYCLES:
-                yield f"process {pid} of the {side} run has one cycle only: no test, every p is 1"
