@@ -62,10 +62,10 @@ def spec_file(tmp_path: Path) -> Path:
 def test_the_commands_are_these() -> None:
     """A command that comes or goes is a decision, not an accident."""
     assert {" ".join(path) for path in leaves()} == {
-        "demo", "doctor", "campaign plan", "campaign run", "campaign resume", "campaign status", "serve",
-        "hosts check", "inject", "anomalies", "restore", "engines install", "ingest", "validate",
-        "train", "watch", "models list", "models show", "models compare", "models score",
-        "models backtest", "compare", "diagnose", "cycles", "report", "export-trace", "sql", "schema",
+        "demo", "doctor", "campaign plan", "campaign run", "campaign resume", "campaign status",
+        "campaign compare", "serve", "hosts check", "inject", "anomalies", "restore", "engines install",
+        "ingest", "validate", "train", "watch", "models list", "models show", "models compare",
+        "models score", "models backtest", "compare", "diagnose", "cycles", "report", "export-trace", "sql", "schema",
         "warehouse rebuild", "warehouse check",
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""`lprism campaign plan`, `run`, `resume` and `status`."""
+"""`lprism campaign plan`, `run`, `resume`, `status` and `compare`."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasks.cli import options
+from tasks.cli.campaign_compare import compare
 from tasks.cli.output import busy, print_json, print_table
 from tasks.settings import home_path
 
@@ -26,6 +27,8 @@ def add_to(app: typer.Typer) -> None:
     group.command("run", epilog="Example: lprism campaign run nightly.yaml --home /data/lprism")(run)
     group.command("resume", epilog="Example: lprism campaign resume nightly")(resume)
     group.command("status", epilog="Example: lprism campaign status nightly.yaml --json")(status)
+    example = "Example: lprism campaign compare nightly-20261122T014500 nightly-20261123T014500"
+    group.command("compare", epilog=example)(compare)
     example = "Example: lprism campaign plan nightly.yaml"
     app.add_typer(group, name="campaign", help="Plan and run campaigns.", epilog=example)
 
