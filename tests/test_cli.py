@@ -65,8 +65,8 @@ def test_the_commands_are_these() -> None:
         "demo", "doctor", "campaign plan", "campaign run", "campaign resume", "campaign status",
         "campaign compare", "serve", "hosts check", "inject", "anomalies", "restore", "engines install",
         "ingest", "validate", "train", "watch", "models list", "models show", "models compare",
-        "models score", "models backtest", "compare", "diagnose", "cycles", "report", "export-trace", "sql", "schema",
-        "warehouse rebuild", "warehouse check",
+        "models score", "models backtest", "compare", "diagnose", "cycles", "report",
+        "export-trace", "sql", "schema", "warehouse rebuild", "warehouse check",
     }  # fmt: skip
 
 
