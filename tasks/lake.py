@@ -42,7 +42,8 @@ SEAL = "runs"  # the table in which every run has its one row; a run's seal is n
 EVENTS = "events"
 _LOADED = (
     "batches", "counters", "files", "quarantine", "requests", "function_usage", "published_comparison",
-    "published_curves", "devices", "hosts", "engine_metrics", "captures", "scheduler_slices", EVENTS,
+    "published_curves", "devices", "hosts", "engine_metrics", "captures", "scheduler_slices", "phases",
+    EVENTS,
 )  # fmt: skip
 # What a load of a run can fill beside `runs`, as far as sql/tables has it.
 SEALED = tuple(table for table in _LOADED if table in sql_names("tables"))

@@ -320,11 +320,11 @@ class Run:
             "run_id": self.cell.run_id, "cell": self.cell.run_order, "cells": self.cells,
             "scenario": self.cell.scenario, "phase": name, "since_ns": time.time_ns(),
         }  # fmt: skip
-        start = time.time_ns()
+        start, began = time.time_ns(), time.monotonic_ns()
         try:
             yield
         finally:
-            self.phases.append({"name": name, "start_ns": start, "duration_ns": time.time_ns() - start})
+            self.phases.append({"name": name, "start_ns": start, "duration_ns": time.monotonic_ns() - began})
 
 
 def execute(run: Run, home: Path, campaign: str) -> Path:

@@ -89,11 +89,11 @@ class HostSession:
     def _phase(self, name: str, expected_s: float, detail: str) -> Iterator[None]:
         """Note how long something took that the next run needs, and say that it goes on."""
         say(Progress(name, expected_s=expected_s, detail=detail, host=self.host.name))
-        start = time.time_ns()
+        start, began = time.time_ns(), time.monotonic_ns()
         try:
             yield
         finally:
-            self.phases.append({"name": name, "start_ns": start, "duration_ns": time.time_ns() - start})
+            self.phases.append({"name": name, "start_ns": start, "duration_ns": time.monotonic_ns() - began})
 
     def _profiled(self, cell: Cell) -> DeepDive | None:
         """What the server's own profiler is to record in a cell, if anything."""

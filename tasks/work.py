@@ -148,13 +148,14 @@ def open_session(
     """Connect to a host (the lab host is started first) and end everything there on leaving."""
     board = board or Board([], [host], 0)
     say(Progress("connect", expected_s=2.0, detail=host.name, host=host.name))
-    began = time.time_ns()
+    start, began = time.time_ns(), time.monotonic_ns()
     with (
         reachable(host, home) as address,
         _leased(address, campaign, board, wait=spec.limits.busy_host == "wait") as supervisor,
     ):
         session = HostSession(supervisor, host, spec, home, campaign, supervisor.ask("facts"))
-        session.phases.append({"name": "connect", "start_ns": began, "duration_ns": time.time_ns() - began})
+        took_ns = time.monotonic_ns() - began
+        session.phases.append({"name": "connect", "start_ns": start, "duration_ns": took_ns})
         _sweep(supervisor, home, campaign)
         yield session
         _sweep(supervisor, home, campaign)

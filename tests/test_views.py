@@ -20,10 +20,12 @@ from tests.warehouse_cases import (
     NORMAL_MARKS,
     OFFSET,
     RUN,
+    at,
     batch,
     clock,
     good_bundle,
     good_fault,
+    sample,
     write_bundle,
 )
 
@@ -252,4 +254,39 @@ def test_a_campaign_in_one_row(home: Path) -> None:
     )  # fmt: skip
     assert told == [
         (CAMPAIGN, "lab", "cpu_quota, normal", 5, 2, 1, 2, 1, 0, 1, 0, 1, 1, False, 27.0),
+    ]
+
+
+def timed(*phases: tuple[str, float, float]) -> list[dict[str, Any]]:
+    """Phases of a manifest: name, start and length, s."""
+    return [
+        {"name": name, "start_ns": at(start), "duration_ns": round(seconds * 1e9)}
+        for name, start, seconds in phases
+    ]
+
+
+def test_where_a_run_s_time_went_and_what_its_host_waited_for(tmp_path: Path) -> None:
+    """A wait is what we connect, stop, fetch and leave between two runs of one visit; serving is none."""
+    first = timed(
+        ("connect", 0, 0.5), ("check the host", 0.5, 0.25), ("start the server", 0.75, 30), ("load", 31, 9),
+        ("warm up", 40, 3), ("measure the effect, before", 43, 1), ("baseline window", 44, 5),
+        ("inject", 49, 1),
+        ("fault window", 50, 5), ("recovery window", 56, 5), ("stop load and recorders", 61, 0.5),
+        ("fetch", 61.5, 0.25), ("compare recovery with baseline", 61.75, 0.25),
+    )  # fmt: skip
+    second = timed(("load", 62.75, 9), ("fetch", 72, 1))
+    elsewhere = timed(("connect", 90, 1), ("load", 91, 9))
+    visits = ((RUN, first, "c-1.a"), (OTHER, second, "c-1.a"), ("r2222222222", elsewhere, "c-1.b"))
+    counters = [clock(0), sample(1.0, ["sampler_cpu_usage", "Host", None, None, 0.4])]
+    for order, (run_id, phases, session) in enumerate(visits):
+        changes = {"run_id": run_id, "run_order": order, "phases": phases, "session": session}
+        ingest_bundle(tmp_path, write_bundle(tmp_path / run_id, None, counters, **changes))
+    columns = (
+        "phases", "total_s", "connect_s", "server_start_s", "load_s", "windows_s", "fault_s", "stop_s",
+        "fetch_s", "between_s", "waited_s", "sampler_cpu_pct", "capture_stalled_s",
+    )  # fmt: skip
+    assert rows_of(tmp_path, "v_overhead", *columns) == [
+        (13, 62.0, 0.75, 30.0, 9.0, 15.0, 2.0, 0.5, 0.5, None, 1.75, 0.4, None),
+        (2, 11.0, None, None, 9.0, None, None, None, 1.0, 0.75, 1.75, 0.4, None),
+        (2, 10.0, 1.0, None, 9.0, None, None, None, None, None, 1.0, 0.4, None),
     ]

@@ -58,7 +58,8 @@ def fill(con: "duckdb.DuckDBPyConnection", source: Source, folder: Path) -> None
         execute(con, "convert/recorder_lines")
     for name in ("recorder_clocks", "run_clocks"):
         execute(con, f"convert/{name}", reference_ns=reference)
-    execute(con, "convert/hosts", manifest=written.decode())
+    for name in ("hosts", "phases"):
+        execute(con, f"convert/{name}", manifest=written.decode())
     for name in FILLED:
         execute(con, f"convert/{name}")
     for name, account in execute(con, "convert/recorder_lost").fetchall():

@@ -83,6 +83,14 @@ class HostFacts(_Part):
     cpu_model: str | None = None
 
 
+class Phase(_Part):
+    """A part of the run, on the orchestrator's clock."""
+
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    start_ns: Time
+    duration_ns: Time
+
+
 class Listed(_Part):
     """A file of the bundle."""
 
@@ -128,6 +136,8 @@ class Manifest(_Part):
     slo: Slo
     host_facts: HostFacts
     marks: tuple[Mark, ...]
+    phases: tuple[Phase, ...] = ()
+    session: Annotated[str, Field(max_length=200)] | None = None  # a visit to the host
     effect: Effect | None
     files: tuple[Listed, ...]
     captures: tuple[Capture, ...] = ()
