@@ -279,7 +279,7 @@ def test_where_a_run_s_time_went_and_what_its_host_waited_for(tmp_path: Path) ->
     visits = ((RUN, first, "c-1.a"), (OTHER, second, "c-1.a"), ("r2222222222", elsewhere, "c-1.b"))
     counters = [clock(0), sample(1.0, ["sampler_cpu_usage", "Host", None, None, 0.4])]
     for order, (run_id, phases, session) in enumerate(visits):
-        changes = {"run_id": run_id, "run_order": order, "phases": phases, "session": session}
+        changes: dict[str, Any] = {"run_id": run_id, "run_order": order, "phases": phases, "session": session}
         ingest_bundle(tmp_path, write_bundle(tmp_path / run_id, None, counters, **changes))
     columns = (
         "phases", "total_s", "connect_s", "server_start_s", "load_s", "windows_s", "fault_s", "stop_s",
