@@ -4,10 +4,13 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.plan import Cell, estimate_s
 from tasks.spec import CampaignSpec
+
+if TYPE_CHECKING:
+    from tasks.sentinel.retrain import Change
 
 MOST_CELLS = 200
 MOST_TEXT = 300
@@ -150,3 +153,38 @@ def links(home: str, campaign: str) -> str:
             ("lake", f"{home}/lake"),
         ],
     )
+
+
+def champions(changes: Sequence["Change"]) -> str:
+    """What became of every champion that was trained again."""
+    rows = [
+        (one.campaign, one.engine, one.key[0], one.target, _OUTCOMES[one.outcome], one.model_before,
+         one.model_after, one.error_before, one.error_after)
+        for one in changes
+    ]  # fmt: skip
+    columns = (
+        "campaign",
+        "engine",
+        "configuration",
+        "of",
+        "outcome",
+        "before",
+        "trained",
+        "error before",
+        "error",
+    )
+    counts = Counter(one.outcome for one in changes)
+    head = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "nothing to train"
+    return (
+        f"# Champions\n\n**{head}**\n\n{table(columns, rows)}\n"
+        "Errors are means of |actual - expected| / actual on sessions left out.\n"
+    )
+
+
+_OUTCOMES = {
+    "first": "first model",
+    "same": "the same",
+    "replaced": "replaced",
+    "kept": "the old one stays, the new judged worse",
+    "gone": "gone, nothing left to train on",
+}
