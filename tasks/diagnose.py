@@ -6,6 +6,7 @@ from prefect import task
 from prefect.logging import get_run_logger
 
 from tasks import tell
+from tasks.deepdive.comparison import compare_campaign
 from tasks.deepdive.cycles import divide_campaign
 from tasks.deepdive.diagnose import DiagnoseSummary, diagnose_campaign
 from tasks.lake_tables import publish
@@ -27,6 +28,14 @@ def divide_traces(home: str, campaign: str) -> None:
     _, failed = divide_campaign(Path(home), campaign)
     for run_id, why in failed.items():
         get_run_logger().warning("run %s is not divided into cycles: %s", run_id, why)
+
+
+@task(name="compare windows")
+def compare_windows(home: str, campaign: str) -> None:
+    """The fault window of every deep capture against its baseline, like cycle with like."""
+    say(Progress("compare", expected_s=2.0))
+    for run_id, doubts in compare_campaign(Path(home), campaign).warnings.items():
+        get_run_logger().info("comparing the windows of run %s: %s", run_id, "; ".join(doubts))
 
 
 @task(name="name causes")

@@ -188,8 +188,10 @@ def test_every_table_can_be_read_from_an_empty_lake(tmp_path: Path) -> None:
 def test_a_campaign_sees_its_own_rows(home: Path) -> None:
     """Others are in the lake, and out of sight; a name of digits stays text."""
     ingest_bundle(home, good_bundle(home / "b2", OTHER, campaign="20261123"))
-    for campaign, runs in {CAMPAIGN: [RUN], "20261123": [OTHER], None: [OTHER, RUN], "none": []}.items():
-        with lake_connection(home, campaign) as con:
+    both = [OTHER, RUN]
+    seen = {(CAMPAIGN,): [RUN], ("20261123",): [OTHER], (): both, (CAMPAIGN, "20261123"): both, ("none",): []}
+    for campaigns, runs in seen.items():
+        with lake_connection(home, *campaigns) as con:
             assert sorted(con.table("runs").select("run_id").fetchall()) == sorted((run,) for run in runs)
             assert {run for (run,) in con.table("batches").select("run_id").fetchall()} == set(runs)
     with lake_connection(home, "20261123") as con:

@@ -1,9 +1,9 @@
 -- One row per function of a pair of processes, device and counter that may explain it: normal beside abnormal.
 -- Grain: (pair_id, normal_hostname, normal_pid, hostname, pid, function_name, device, metric_name).
 CREATE TABLE rca_comparison (
-    pair_id VARCHAR,
     run_id VARCHAR,
     normal_run_id VARCHAR,
+    pair_id VARCHAR,
     hostname VARCHAR,
     pid BIGINT,
     normal_hostname VARCHAR,
@@ -49,9 +49,9 @@ CREATE TABLE rca_comparison (
     mu_u_test_p DOUBLE
 );
 COMMENT ON TABLE rca_comparison IS 'One function beside one counter, normal against abnormal: like cycles with like, and the published statistics.';
-COMMENT ON COLUMN rca_comparison.pair_id IS 'name of the comparison: <normal run>|<abnormal run>, each with #baseline, #fault or #incident <n> where it is a part of a run';
 COMMENT ON COLUMN rca_comparison.run_id IS 'abnormal run; key of runs';
 COMMENT ON COLUMN rca_comparison.normal_run_id IS 'normal run, the same one where windows of it are compared; key of runs';
+COMMENT ON COLUMN rca_comparison.pair_id IS 'name of the comparison: <normal run>|<abnormal run>, each with #baseline, #fault or #incident <n> where it is a part of a run';
 COMMENT ON COLUMN rca_comparison.hostname IS 'host of the abnormal process; NULL where the source does not tell';
 COMMENT ON COLUMN rca_comparison.pid IS 'abnormal process';
 COMMENT ON COLUMN rca_comparison.normal_hostname IS 'host of the normal process; NULL where the source does not tell';

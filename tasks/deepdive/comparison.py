@@ -207,11 +207,16 @@ def _samples(rows: pd.DataFrame, side: SideRows, kinds: pd.Series[int]) -> Float
 
 
 def _fewer(sizes: npt.NDArray[np.int64], count: Floats) -> npt.NDArray[np.int64]:
-    """Cut the cycles of each kind to the share that distinct samples are of all; none where nothing tells."""
-    total = np.maximum(sizes.sum(axis=1), 1)
-    share = np.nan_to_num(np.minimum(count / total, 1.0))
-    cut: npt.NDArray[np.int64] = np.floor(sizes * share[:, None] + 1e-9).astype(np.int64)
-    return cut
+    """Share distinct samples, where fewer than cycles, out over the kinds of cycle; 0 if none is known."""
+    total = sizes.sum(axis=1)
+    there = np.minimum(np.nan_to_num(count), total)
+    wanted = sizes * (there / np.maximum(total, 1))[:, None]
+    whole = np.floor(wanted + 1e-9)
+    left = there.astype(np.int64) - whole.sum(axis=1).astype(np.int64)
+    # Those left over go where most was cut off.
+    place = np.argsort(np.argsort(whole - wanted, axis=1, kind="stable"), axis=1)
+    shared: npt.NDArray[np.int64] = (whole + (place < left[:, None])).astype(np.int64)
+    return shared
 
 
 def _dense(

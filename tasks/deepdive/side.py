@@ -124,9 +124,11 @@ def doubts(normal: SideRows, abnormal: SideRows) -> Iterator[str]:
             f"the cycles are of different anchors ({first}; {second}): shares and times of a cycle do not "
             "compare, times of a call do"
         )
+    has_gpu = [rows["device"].str.startswith("GPU", na=False).any() for rows in usages]
+    if not all(has_gpu):
+        which = "neither side" if not any(has_gpu) else "one side only"
+        yield f"{which} has GPU work: what ran on CPUs alone compares"
     for side, rows in zip(("normal", "abnormal"), usages, strict=True):
-        if not rows["device"].str.startswith("GPU", na=False).any():
-            yield f"the {side} side has no GPU work"
         if rows["metric_name"].isna().all():
             yield f"the {side} side has no counter beside any function"
         if rows.drop_duplicates(["hostname", "pid"])["pid"].duplicated().any():
