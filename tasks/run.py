@@ -318,7 +318,8 @@ class Run:
         say(Progress(name, self.cell.run_order, self.cells, expected_s, self.cell.scenario, self.host.name))
         self.supervisor.doing = {
             "run_id": self.cell.run_id, "cell": self.cell.run_order, "cells": self.cells,
-            "scenario": self.cell.scenario, "phase": name, "since_ns": time.time_ns(),
+            "scenario": self.cell.scenario, "workload": self.cell.workload, "engine_key": self.server.key,
+            "phase": name, "since_ns": time.time_ns(),
         }  # fmt: skip
         start, began = time.time_ns(), time.monotonic_ns()
         try:
