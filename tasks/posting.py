@@ -1,13 +1,25 @@
-"""Events to a web address, beside the work: bounded, counted, never in its way."""
+"""Events to a web address, beside the work: bounded, counted, never in its way.
+
+The events of LatencyPrism by their names in Prefect; their resource is latencyprism.watch.<target> of a
+watch, latencyprism.run.<run_id> of a flow:
+
+- latencyprism.incident.opened, .closed (watch): alarms have become an incident; it is over, with its figures
+- latencyprism.incident.diagnosed (flows): a stored run has incidents; with the cause that was named
+- latencyprism.injection.failed (flows): a fault was not proved, or not undone
+- latencyprism.drift, .out_of_domain (watch): the model no longer fits; it knows no batches like these
+- latencyprism.link (watch): the host was lost, or is back
+"""
 
 import contextlib
 import json
 import queue
 import threading
+import time
 import urllib.request
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from tasks.settings import SpecError
 
@@ -15,7 +27,27 @@ ANSWER_S = 5.0
 MOST_WAITING = 100
 END_S = 6.0
 
+INCIDENT_DIAGNOSED = "latencyprism.incident.diagnosed"
+INJECTION_FAILED = "latencyprism.injection.failed"
+# What a watch posts, by its type.
+POSTED = {
+    "incident_opened": "latencyprism.incident.opened",
+    "incident_closed": "latencyprism.incident.closed",
+    "drift": "latencyprism.drift",
+    "out_of_domain": "latencyprism.out_of_domain",
+    "link": "latencyprism.link",
+}
+
 Event = dict[str, Any]
+
+
+def for_prefect(event: Event) -> list[Event]:
+    """An event of a watch, of a type in POSTED, as Prefect's API takes it (POST /events)."""
+    return [{
+        "id": str(uuid4()), "event": POSTED[event["type"]],
+        "occurred": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(event["told_ns"] / 1e9)),
+        "resource": {"prefect.resource.id": f"latencyprism.watch.{event['target']}"}, "payload": event,
+    }]  # fmt: skip
 
 
 class Poster:

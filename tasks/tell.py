@@ -20,14 +20,13 @@ from prefect.logging import get_run_logger
 from tasks.books import PENDING, folder_of
 from tasks.pages import told
 from tasks.plan import Cell
+from tasks.posting import INCIDENT_DIAGNOSED, INJECTION_FAILED
 from tasks.progress import Progress, listening
 from tasks.spec import CampaignSpec
 from tasks.traces.manifest import MANIFEST
 from tasks.warehouse import open_published
 
 EVERY_S = 3.0
-INJECTION_FAILED = "latencyprism.injection.failed"
-INCIDENT = "latencyprism.incident"
 
 
 def _told(what: Callable[[], object]) -> None:
@@ -161,7 +160,7 @@ def show_verdicts(home: str, campaign: str) -> None:
 
 def _incident(campaign: str, row: Mapping[str, Any]) -> None:
     emit_event(
-        INCIDENT,
+        INCIDENT_DIAGNOSED,
         resource={
             "prefect.resource.id": f"latencyprism.run.{row['run_id']}",
             "prefect.resource.name": row["run_id"],

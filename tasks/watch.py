@@ -8,10 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from tasks.lake_tables import lake_connection
-from tasks.posting import Poster
+from tasks.posting import POSTED, Poster, for_prefect
 from tasks.sentinel.alarms import Drift, Incidents
 from tasks.sentinel.detect import Judges
 from tasks.sentinel.evaluate import CHAMPION
@@ -122,7 +121,7 @@ class Watch:
         self.counts = dict.fromkeys(("batches", "alarms", "incidents", "damaged", "not_judged"), 0)
         self._posters = [Poster(webhook)] if webhook else []
         if api := os.environ.get("PREFECT_API_URL"):
-            self._posters.append(Poster(f"{api}/events", self._for_prefect))
+            self._posters.append(Poster(f"{api}/events", for_prefect))
         self._told_failed: set[str] = set()
         self._tell = tell
         self.written = Written(home)
@@ -131,7 +130,7 @@ class Watch:
         """Say and write one event."""
         event = {**event, "target": self.target, "told_ns": time.time_ns()}
         self.written.write(event)
-        if event["type"] in ("incident_opened", "incident_closed", "drift", "out_of_domain", "link"):
+        if event["type"] in POSTED:
             for poster in self._posters:
                 poster.post(event)
         self._tell(event)
@@ -147,13 +146,6 @@ class Watch:
         failed = sum(poster.failed for poster in self._posters)
         self.tell({"type": "summary", **self.counts, "posts_failed": failed, "file": str(self.written.path)})
         self.written.close()
-
-    def _for_prefect(self, event: Event) -> list[Event]:
-        return [{
-            "id": str(uuid4()), "event": f"latencyprism.{event['type'].replace('_', '.')}",
-            "occurred": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(event["told_ns"] / 1e9)),
-            "resource": {"prefect.resource.id": f"latencyprism.watch.{self.target}"}, "payload": event,
-        }]  # fmt: skip
 
 
 def models_of(home: Path, campaign: str) -> list[Registered]:
@@ -194,6 +186,7 @@ class Live:
         self._models, self._watch, self._slo = models, watch, slo
         self._model_id = model_id
         self._cpu: str | None = None
+        self._folder: str | None = None
         self._begin({})
 
     def take(self, record: Event) -> None:
@@ -202,14 +195,20 @@ class Live:
         if kind == "hello":
             self._cpu = record.get("cpu_model")
         elif kind == "session":
-            self.end()
-            self._begin(record.get("doing") or {})
-            there = record.get("folder")
-            self._watch.tell({"type": "session", "session": there, "text": there or "nothing is recorded"})
+            self._go_to(record.get("folder"), record.get("doing") or {})
         elif kind in ("link", "note"):
             self._watch.tell(record)
         elif kind not in ("at", "beat"):
             self._judge(record)
+
+    def _go_to(self, folder: str | None, doing: Event) -> None:
+        """Begin a session; one that a link was lost in goes on."""
+        if folder is not None and folder == self._folder:
+            return
+        self.end()
+        self._begin(doing)
+        self._folder = folder
+        self._watch.tell({"type": "session", "session": folder, "text": folder or "nothing is recorded"})
 
     def end(self) -> None:
         """The session is over."""

@@ -16,6 +16,7 @@ from tasks.settings import LprismError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 CHUNK = 1 << 16
+FROM_START = "--from-start"
 
 Record = dict[str, Any]
 Read = Callable[[], bytes]  # what has come; empty at the end; LprismError after SILENT_S of silence
@@ -44,28 +45,48 @@ def local_tail(words: list[str]) -> Iterator[Read]:
         process.communicate()
 
 
+class _Place:
+    """How far a tail has come: where the next one goes on, and how long to wait before it."""
+
+    def __init__(self) -> None:
+        self.offsets: dict[str, int] = {}
+        self.folder: str | None = None
+        self.has_begun = False
+        self.wait_s = FIRST_WAIT_S
+
+    def words(self) -> list[str]:
+        """What tells the next tail; what came while the link was away is judged, too."""
+        return ["--since", json.dumps(self.offsets), *([FROM_START] if self.has_begun else [])]
+
+    def note(self, record: Record) -> list[Record]:
+        """Take what a tail says; returns what else is to be said."""
+        kind = record.get("type")
+        if kind == "at":
+            self.offsets[record["path"]] = record["offset"]
+        if kind == "session" and record.get("folder") != self.folder:
+            self.offsets, self.folder = {}, record.get("folder")
+        if kind == "hello" and self.wait_s != FIRST_WAIT_S:
+            return [{"type": "link", "text": "link is back"}]
+        if kind == "beat":
+            self.has_begun, self.wait_s = True, FIRST_WAIT_S
+        return []
+
+
 def followed(tail: Tail, words: list[str]) -> Iterator[Record]:
-    """Every record of a tail, and `link` where it is lost: gone on with after a wait."""
-    places: dict[str, int] = {}
-    folder: str | None = None
-    wait_s = FIRST_WAIT_S
+    """Every record of a tail, and `link` where it is lost, gone on with after a wait, and back."""
+    place = _Place()
     while True:
         try:
-            with tail([*words, "--since", json.dumps(places)]) as read:
+            with tail([*words, *place.words()]) as read:
                 for record in _records(read):
-                    if record.get("type") == "at":
-                        places[record["path"]] = record["offset"]
-                    if record.get("type") == "session" and record.get("folder") != folder:
-                        places, folder = {}, record.get("folder")
-                    if record.get("type") == "beat":
-                        wait_s = FIRST_WAIT_S
+                    yield from place.note(record)
                     yield record
             why = "the tail ended"
         except LprismError as error:
             why = str(error)
-        yield {"type": "link", "text": f"link lost ({why}): next try in {wait_s:.0f} s"}
-        time.sleep(wait_s)
-        wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+        yield {"type": "link", "text": f"link lost ({why}): next try in {place.wait_s:.0f} s"}
+        time.sleep(place.wait_s)
+        place.wait_s = min(place.wait_s * 2, LONGEST_WAIT_S)
 
 
 def _records(read: Read) -> Iterator[Record]:

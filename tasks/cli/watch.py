@@ -40,6 +40,9 @@ def watch(
     webhook: Annotated[
         str | None, typer.Option(metavar="URL", help="POST incidents and drift there, as JSON.")
     ] = None,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="Of a live one: judge what its files hold already, too.")
+    ] = False,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="End after so long; else Ctrl-C.")] = None,
     home: options.Home = None,
     as_json: options.Json = False,
@@ -50,29 +53,36 @@ def watch(
     """
     from tasks.lake_runs import find_run, is_run_id
     from tasks.watch import Live, Watch, follow, models_of, replay
-    from tasks.watch_lines import followed, local_tail
+    from tasks.watch_lines import FROM_START, followed, local_tail
 
     place = options.home_of(home, campaign)
     models = models_of(place, campaign)
     screen = Screen(as_json=as_json)
+    begin = [FROM_START] if from_start else []
     watching = Watch(place, target, screen.tell, webhook)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         if Path(target).exists():
             live = Live(models, watching, model, tpot_ms)
-            follow(followed(local_tail, ["--path", str(Path(target).absolute())]), live, seconds)
+            follow(followed(local_tail, ["--path", str(Path(target).absolute()), *begin]), live, seconds)
         elif "/" in target or is_run_id(target):
             run = find_run(place, target)
             replay(place, run.campaign, run.run_id, models, watching)
         else:
-            _watch_host(target, place, Live(models, watching, model, tpot_ms), seconds)
+            _watch_host(target, place, Live(models, watching, model, tpot_ms), seconds, begin)
     except KeyboardInterrupt:
         pass
     finally:
         watching.close()
 
 
-def _watch_host(target: str, home: Path, live: Any, seconds: float | None) -> None:  # noqa: ANN401 - imported where used
+def _watch_host(
+    target: str,
+    home: Path,
+    live: Any,  # noqa: ANN401 - imported where used
+    seconds: float | None,
+    begin: list[str],
+) -> None:
     from tasks.addresses import host_called, reachable
     from tasks.remote import tail
     from tasks.spec import LAB
@@ -83,10 +93,10 @@ def _watch_host(target: str, home: Path, live: Any, seconds: float | None) -> No
         sessions = sorted((home / "lab" / "host" / ".latencyprism" / "sessions").glob("*"))
         if not sessions:
             raise SpecError(f"{LAB} of {home} has no session: start a campaign on it first")
-        follow(followed(local_tail, [str(sessions[0])]), live, seconds)
+        follow(followed(local_tail, [str(sessions[0]), *begin]), live, seconds)
         return
     with reachable(host_called(target), home) as address:
-        follow(followed(lambda words: tail(address, words), []), live, seconds)
+        follow(followed(lambda words: tail(address, words), begin), live, seconds)
 
 
 class Screen:

@@ -5,7 +5,8 @@
 
 prints JSON lines: `hello`; `session` with its folder and what is done there, or null while there is none;
 `at` with the file and the place in it from where the lines of the files follow, as they are (of a log the
-iterations alone, as follow.py tells them); a `beat` every 2 s. --since '{"FILE": OFFSET}' goes on from there.
+iterations alone, as follow.py tells them); a `beat` every 2 s. What was there before is passed over, but for
+what --from-start or --since '{"FILE": OFFSET}' asks for: then also of files that came while nobody looked.
 It ends with its standard input or output. Standard library only (Python >= 3.9).
 """
 
@@ -30,21 +31,24 @@ SILENT_S = 15.0  # who hears nothing for so long has lost it
 MOST_BYTES = 1 << 20  # of one look; the rest comes with the next
 LARGEST = 64 << 20  # what is longer when it is first seen is followed from its end
 RECORDS = "batches-*.jsonl"
+DOING_S = 6.0  # by then a lease says what is done in the folder of a run that has just begun
+PASSED_OVER = "what it holds already is passed over"
 
 
 class File:
     """One file that grows."""
 
-    def __init__(self, path: str, offset: int | None) -> None:
+    def __init__(self, path: str, offset: int | None, *, from_start: bool = True) -> None:
         self.path = path
         self.rest = b""
         self.is_log = not path.endswith(".jsonl")
         self.file = os.open(path, os.O_RDONLY)
         size = os.fstat(self.file).st_size
+        self.skipped = 0
         if offset is None or offset > size:
-            offset = size if self.is_log or size > LARGEST else 0
+            is_whole = from_start and not self.is_log and size <= LARGEST
+            offset = self.skipped = 0 if is_whole else self._last_line(size)
         self.offset = offset
-        self.skipped = offset if not self.is_log and size > LARGEST else 0
 
     def lines(self) -> list[bytes]:
         """Whole lines since the last look; `offset` is where the next one begins."""
@@ -59,6 +63,11 @@ class File:
         if not self.is_log:
             return whole
         return [line.encode() for line in follow.told_of(whole, time.monotonic_ns())]
+
+    def _last_line(self, size: int) -> int:
+        """Where the line begins that is not whole yet."""
+        begin = max(size - MOST_BYTES, 0)
+        return begin + os.pread(self.file, size - begin, begin).rfind(b"\n") + 1
 
     def _follow_turned(self) -> None:
         """Begin again where the file was emptied, or another one has its name."""
@@ -77,11 +86,13 @@ class File:
 class Tail:
     """All files of the session that is there now."""
 
-    def __init__(self, sessions: str, path: str, since: dict[str, int]) -> None:
+    def __init__(self, sessions: str, path: str, since: dict[str, int], *, from_start: bool) -> None:
         self.sessions, self.path, self.since = sessions, path, since
+        self.from_start = from_start
         self.files: dict[str, File] = {}
         self.folder: str | None = None
         self.is_told = False
+        self.awaited: tuple[str | None, float] = (None, 0.0)
         self.look_due = self.beat_due = 0.0
 
     def turn(self) -> list[bytes]:
@@ -105,18 +116,32 @@ class Tail:
         folder, doing = (self.path, None) if self.path else recorded_now(self.sessions)
         said = []
         if folder != self.folder or not self.is_told:
+            if not self.path and folder and self._awaits(folder, doing):
+                return []
             said += [*self._rest(), _line("session", folder=folder, doing=doing)]
             self.folder, self.is_told = folder, True
         for path in files_of(folder):
             if path not in self.files:
                 try:
-                    self.files[path] = File(path, self.since.pop(path, None))
+                    file = File(path, self.since.pop(path, None), from_start=self.from_start)
                 except OSError as error:
                     said.append(_line("note", text=f"{path}: {error.strerror}"))
                     continue
-                if self.files[path].skipped:
-                    said.append(_line("note", text=f"{path} is long: followed from its end"))
+                self.files[path] = file
+                said.append(_line("at", path=path, offset=file.offset))
+                if file.offset:
+                    said.append(_line("clock", **clock.pair()))
+                if file.skipped and not file.is_log:
+                    said.append(_line("note", text=f"{path}: {PASSED_OVER}"))
+        self.from_start = True  # what comes from now on is new
         return said
+
+    def _awaits(self, folder: str, doing: Any) -> bool:
+        """Whether the lease is still to say what is done there: its holder does so every few seconds."""
+        if self.awaited[0] != folder:
+            self.awaited = (folder, time.monotonic() + DOING_S)
+        is_said = (doing or {}).get("run_id") == os.path.basename(folder)
+        return not is_said and time.monotonic() < self.awaited[1]
 
     def _rest(self) -> list[bytes]:
         """The last lines of the session that was there."""
@@ -164,11 +189,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("sessions", nargs="?", default="")
     parser.add_argument("--path", default="")
     parser.add_argument("--since", default="{}")
+    parser.add_argument("--from-start", action="store_true")
     given = parser.parse_args(argv)
     if given.path and not os.path.exists(given.path):
         sys.stderr.write(f"{given.path}: there is no such file or folder\n")
         return os.EX_NOINPUT
-    tail = Tail(given.sessions, os.path.abspath(given.path) if given.path else "", json.loads(given.since))
+    path, since = os.path.abspath(given.path) if given.path else "", json.loads(given.since)
+    tail = Tail(given.sessions, path, since, from_start=given.from_start)
     try:
         _write([_line("hello", cpu_model=facts.cpu_model(readings.text("/proc/cpuinfo")), **clock.pair())])
         clock_due = time.monotonic() + BEAT_EVERY_S
