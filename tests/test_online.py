@@ -10,7 +10,7 @@ import pytest
 from tasks.sentinel.alarms import Drift, Incidents
 from tasks.sentinel.detect import score_run
 from tasks.sentinel.evaluate import CHAMPION
-from tasks.sentinel.features import FEATURES, INTERVAL, TARGET, batch_features, key_of, matrix
+from tasks.sentinel.features import FEATURES, INTERVAL, TARGET, batch_features, key_from, key_of, matrix
 from tasks.sentinel.following import Batch, Step, features
 from tasks.sentinel.incidents import find_incidents
 from tasks.sentinel.model import RECIPES, fit
@@ -98,6 +98,16 @@ def test_features_one_by_one_are_those_of_the_sql(jobs: int) -> None:
     expected = matrix(asked)
     for name in FEATURES:
         np.testing.assert_allclose(online[name], expected[name], rtol=1e-12, err_msg=name)
+
+
+def test_what_was_not_recorded_is_one_configuration() -> None:
+    """Pandas has NULL as None in a column of nothing else, as NaN beside texts; the database as None."""
+    columns = [pd.Series([None], dtype=object), pd.Series([None, "a CPU"], dtype="str")]
+    keys = {
+        key_of(pd.DataFrame({"engine_key": "e", "model": "m", "cpu_model": column}).iloc[:1])
+        for column in columns
+    }
+    assert keys == {key_from(("e", "m", None))}
 
 
 def model_of(frame: pd.DataFrame, kind: str, target: str, limit: float) -> Registered:

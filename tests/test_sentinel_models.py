@@ -22,6 +22,7 @@ from tasks.sentinel.registry import train_campaign
 from tasks.sentinel.score import COLUMNS, score_file
 from tasks.settings import LprismError
 from tasks.warehouse import create_table, insert_by_name, memory_connection
+from tasks.watch import Watch, models_of, replay
 from tests import bench_sentinel
 from tests.test_sentinel import ROWS, lake_table, session, sessions, write_lake
 
@@ -230,6 +231,19 @@ def test_a_backtest_counts_false_incidents_and_faults_found(trained: Path) -> No
     assert rows["calibrated", "normal"]["false_incidents_an_hour_high"] > 1  # a minute proves little
     assert found.drift is None
     assert len(lake_table(trained, "detection_metrics")) == len(found.rows)
+
+
+def test_a_stored_run_is_watched_as_it_came(trained: Path, tmp_path: Path) -> None:
+    """A replay says what detection finds in the whole run: one incident, from the first slow batches on."""
+    said: list[dict[str, Any]] = []
+    watch = Watch(tmp_path, "bad", said.append)
+    replay(trained, "c", "bad", models_of(trained, "c"), watch)
+    watch.close()
+    (opened,) = [event for event in said if event["type"] == "incident_opened"]
+    (closed,) = [event for event in said if event["type"] == "incident_closed"]
+    assert 400 <= opened["first_batch_index"] < 410
+    assert 640 <= closed["last_batch_index"] < 660
+    assert said[-1]["batches"] == 900
 
 
 def test_drift_is_said(trained: Path, tmp_path: Path) -> None:
