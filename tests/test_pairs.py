@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tasks.cli.main import app
+from tasks.deepdive.comparison import compare_runs
 from tasks.deepdive.pairs import KEYS, compare
 from tasks.lake_tables import lake_connection
 from tests.tree import ROOT
@@ -134,3 +135,34 @@ def test_cycles_of_different_anchors_are_warned_of(home: Path) -> None:
     done = CliRunner().invoke(app, ["compare", f"{pair}/normal", f"{pair}/abnormal", "--home", str(home)])
     assert done.exit_code == 0
     assert "warning: the cycles are of different anchors" in done.stderr
+
+
+def ours(home: Path, fault: str) -> pd.DataFrame:
+    """A row a function of each process: our figures of a published pair."""
+    pair = f"published/sglang/{fault}"
+    rows = compare_runs(home, f"{pair}/normal", f"{pair}/abnormal").rows
+    return rows.drop_duplicates(["pid", "function_name", "device"])
+
+
+def test_a_slow_gpu_shows_in_every_kernel_and_a_slow_cpu_in_every_slice(home: Path) -> None:
+    """By the call, whatever the cycles are: batches beside layers leave kernels alike and slices longer."""
+    slow_gpu, slow_cpu = (ours(home, name) for name in ("gpu_instability", "cpu_frequency_reduction"))
+    ratios = [
+        rows[(rows["function_class"] == kind) & ~rows["is_waiting"]]["slowdown"].median()
+        for rows in (slow_gpu, slow_cpu) for kind in ("gpu_compute", "oncpu")
+    ]  # fmt: skip
+    assert ratios[0] > 2 > ratios[1]
+    assert ratios[3] > 2 > ratios[2] > 0.5
+    sure = slow_gpu[slow_gpu["device"].str.startswith("GPU") & slow_gpu["p_value"].notna()]
+    assert (sure["p_corrected"] < 0.01).all()
+
+
+def test_a_collective_that_spins_on_either_rank_is_marked(home: Path) -> None:
+    """The published top row waits for the other rank: it is no slowdown, and no work is marked beside it."""
+    for fault in ("gpu_memory_squeeze_out_NVLink", "gpu_memory_squeeze_out_PCIe"):
+        rows = ours(home, fault)
+        waits = rows[rows["is_waiting"] & rows["device"].str.startswith("GPU")]
+        assert set(waits["simple_name"].str.extract("(reduce|AllGather)")[0]) == {"reduce", "AllGather"}
+        work = rows[rows["device"].str.startswith("GPU") & ~rows["is_waiting"]]
+        assert (work.groupby("device")["slowdown"].median().between(1.1, 3)).all()
+        assert work["slowdown"].dropna().between(0.5, 5).all()

@@ -171,7 +171,7 @@ def _times(rows: pd.DataFrame, before: SideRows, now: SideRows, like: Matched) -
     for name, side, kinds in (("normal", before, like.normal), ("abnormal", now, like.abnormal)):
         spent, times = (_dense(rows, FUNCTION, side.usage, kinds, of) for of in ("duration_ns", "instances"))
         calls.append(spent / times)
-        found[f"beta_{name}_ms"] = np.nansum(spent, axis=1) / max(len(kinds), 1) / 1e6
+        found[f"beta_{name}_ms"] = np.nansum(spent, axis=1) / (len(kinds) or np.nan) / 1e6
         found[f"call_{name}_us"] = medians(calls[-1]) / 1e3
     moved = shifts(calls[0], calls[1], like.normal.to_numpy(), like.abnormal.to_numpy())
     p = p_values(moved.delta, moved.normal, moved.abnormal, moved.ties)

@@ -57,7 +57,7 @@ def _chunks(rows: int, pairs: int) -> Iterator[slice]:
 
 
 def _shifts(normal: Floats, abnormal: Floats, normal_kind: Kinds, abnormal_kind: Kinds) -> Shifts:
-    known = np.union1d(normal_kind, abnormal_kind)
+    known = np.union1d(normal_kind, abnormal_kind) if normal_kind.size or abnormal_kind.size else [-1]
     alike = normal_kind[:, None] == abnormal_kind[None, :]
     first, second = np.nonzero(alike)
     before, now = normal[:, first], abnormal[:, second]
