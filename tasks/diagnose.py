@@ -18,7 +18,10 @@ from tasks.sentinel.detect import DetectSummary, detect_campaign
 def detect_incidents(home: str, campaign: str) -> DetectSummary:
     """Score every batch of every run, and merge alarms into incidents."""
     say(Progress("detect", expected_s=3.0))
-    return detect_campaign(Path(home), campaign)
+    found = detect_campaign(Path(home), campaign)
+    for said in found.drift:
+        get_run_logger().warning("%s", said)
+    return found
 
 
 @task(name="divide traces")

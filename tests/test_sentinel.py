@@ -12,7 +12,7 @@ import pytest
 from tasks.lake import write_frame
 from tasks.lake_tables import lake_connection
 from tasks.sentinel import evaluate
-from tasks.sentinel.detect import detect_campaign, score_run, score_runs
+from tasks.sentinel.detect import detect_campaign, drift_of, score_run, score_runs
 from tasks.sentinel.evaluate import CHAMPION, LEAVE_OUT, Trained, Trainer, train_runs
 from tasks.sentinel.features import (
     FEATURES,
@@ -145,6 +145,18 @@ def test_a_lasting_slowdown_is_found_within_ten_batches(times: float, trained: l
     assert len(incidents) == 1
     assert incidents["last_batch_index"].iloc[0] - 649 <= 10
     assert incidents["slowdown"].iloc[0] == pytest.approx(times, rel=0.08)
+
+
+@pytest.mark.parametrize(("slow", "said"), [(0, 0), (1, 0), (2, 1)])
+def test_a_model_that_no_longer_fits_is_said(slow: int, said: int, trained: list[Trained]) -> None:
+    """Half of the normal sessions far off throughout is drift; fewer, or faults, are incidents alone."""
+    levels = [2.5] * slow + [1.0] * (3 - slow)
+    runs = [session(f"later{index}", 40 + index, level) for index, level in enumerate(levels)]
+    frame = pd.concat([*runs, session("bad", 9, 2.5).assign(scenario="cpu_quota")])
+    scored, _ = score_runs(frame, registered(trained))
+    drift = drift_of(scored, frame)
+    assert len(drift) == said
+    assert all("2 of 3 normal sessions take about 1." in text for text in drift)
 
 
 def test_one_stalled_batch_raises_nothing(trained: list[Trained]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tasks.lake import campaigns_of, write_frame
 from tasks.lake_tables import lake_connection
-from tasks.sentinel.detect import Judges, check_unseen
+from tasks.sentinel.detect import HALF, Judges, check_unseen, no_longer_fits
 from tasks.sentinel.evaluate import CHAMPION
 from tasks.sentinel.features import SESSION, batch_features, key_from
 from tasks.sentinel.incidents import incident_spans
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-HALF = 0.5
 HARMLESS = ("normal", "sham")  # nothing is changed: every incident is a false one
 
 
@@ -159,8 +158,4 @@ def drift(judged: list[Judged]) -> str | None:
     far = [one for one in normal if abs(one.level) >= SESSION_CAP or one.outside.mean() > HALF]
     if not normal or len(far) < HALF * len(normal):
         return None
-    usual = float(np.exp(np.median([one.level for one in far])))
-    return (
-        f"the model no longer fits: {len(far)} of {len(normal)} normal sessions take about {usual:.2f} times "
-        "what it expects throughout: train again before its alarms are believed"
-    )
+    return no_longer_fits(len(far), len(normal), float(np.median([one.level for one in far])))

@@ -10,7 +10,7 @@ import numpy as np
 from tasks.lake import write_frame
 from tasks.lake_tables import lake_connection
 from tasks.sentinel.evaluate import CHAMPION
-from tasks.sentinel.features import INTERVAL, SESSION, TARGET, batch_features, in_domain, key_of
+from tasks.sentinel.features import INTERVAL, KEY, SESSION, TARGET, batch_features, in_domain, key_of
 from tasks.sentinel.incidents import find_incidents
 from tasks.sentinel.limits import score_session
 from tasks.sentinel.registry import Registered, load_models
@@ -41,9 +41,16 @@ SCORE_COLUMNS = (
 )
 
 
+HALF = 0.5
+FAR_OFF = float(np.log(1.25))
+
+
 @dataclass(frozen=True)
 class DetectSummary:
-    """What `detect_campaign` found; `unscored_runs` have batches but no model of their configuration."""
+    """What `detect_campaign` found; `unscored_runs` have batches but no model of their configuration.
+
+    `drift` says of which configurations the model no longer fits normal runs.
+    """
 
     campaign: str
     runs: int
@@ -51,6 +58,7 @@ class DetectSummary:
     alarms: int
     incidents: int
     unscored_runs: tuple[str, ...]
+    drift: tuple[str, ...]
 
 
 def detect_campaign(home: Path, campaign: str) -> DetectSummary:
@@ -67,7 +75,35 @@ def detect_campaign(home: Path, campaign: str) -> DetectSummary:
     write_frame(home, "batch_scores", campaign, "all", scored)
     write_frame(home, "incidents", campaign, "all", incidents)
     runs, alarms = scored["run_id"].nunique(), int(scored["alarm"].sum())
-    return DetectSummary(campaign, runs, len(scored), alarms, len(incidents), unscored)
+    drift = drift_of(scored, frame)
+    return DetectSummary(campaign, runs, len(scored), alarms, len(incidents), unscored, drift)
+
+
+def drift_of(scored: pd.DataFrame, frame: pd.DataFrame) -> tuple[str, ...]:
+    """Say of which configurations the model no longer fits normal sessions: half of them or more are far off.
+
+    Far: most batches alarm, or the median is FAR_OFF from what a session's level leaves to be explained.
+    """
+    normal = frame[frame["scenario"].isna() | (frame["scenario"] == "normal")]
+    normal = normal[["run_id", "batch_index", SESSION, *KEY]]
+    joined = scored.merge(normal, on=["run_id", "batch_index"], validate="one_to_one")
+    joined["off"] = np.log(joined["actual_ns"] / joined["expected_ns"].clip(lower=1))
+    said = []
+    for key, rows in joined.groupby(list(KEY), dropna=False):
+        sessions = rows.groupby(SESSION).agg(alarm=("alarm", "mean"), off=("off", "median"))
+        far = sessions[(sessions["alarm"] > HALF) | (sessions["off"].abs() >= FAR_OFF)]
+        if len(far) >= HALF * len(sessions):
+            text = no_longer_fits(len(far), len(sessions), float(far["off"].median()))
+            said.append(f"engine_key {key[0]}: {text}")
+    return tuple(said)
+
+
+def no_longer_fits(far: int, sessions: int, log_ratio: float) -> str:
+    """Drift in words."""
+    return (
+        f"the model no longer fits: {far} of {sessions} normal sessions take about {np.exp(log_ratio):.2f} "
+        "times what it expects throughout: train again before its alarms are believed"
+    )
 
 
 def score_runs(frame: pd.DataFrame, models: list[Registered]) -> tuple[pd.DataFrame, tuple[str, ...]]:
