@@ -1,10 +1,13 @@
 """What Prefect's UI is told, as Markdown."""
 
+from dataclasses import replace
+
 import pytest
 
 from tasks.failures import CellsFailed, raise_on_failed
 from tasks.pages import told
 from tasks.plan import plan
+from tasks.sentinel.retrain import Change
 from tasks.spec import parse_spec
 from tests.test_cli import SPEC
 from tests.tree import ROOT
@@ -34,3 +37,27 @@ def test_a_campaign_with_failed_cells_is_not_green() -> None:
     raise_on_failed(ROOT, "first-1", cells, {cell.run_id: "complete" for cell in cells})
     with pytest.raises(CellsFailed, match=f"1 of 4 cells failed; the first, {cells[2].run_id} .*no bundle"):
         raise_on_failed(ROOT, "first-1", cells, {cells[2].run_id: "failed"})
+
+
+def test_nothing_that_is_told_is_markup() -> None:
+    """Plan, progress, run, verdicts, champions and links of hostile names hold no tag, link or extra cell."""
+    evil = "<img src=x>|[a](b)"
+    spec = parse_spec(SPEC)
+    cells = [replace(cell, host=evil, model=evil, scenario=evil) for cell in plan(spec, "first-1")]
+    effect = {"metric": evil, "detail": evil}
+    manifest = {
+        "run_id": evil, "status": evil, "reason": evil, "cell": {"host": evil, "model": evil},
+        "effect": effect, "files": [{"name": evil, "size_bytes": 1, "sha256": evil}],
+    }  # fmt: skip
+    row = dict.fromkeys(
+        ("run_id", "scenario", "incidents", "lag_ms", "slowdown", "named_cause", "verdict", "evidence"), evil
+    )
+    change = Change(evil, evil, (evil,), evil, "kept", evil, evil, 0.1, 0.2)
+    for text in (
+        told.plan(spec, evil, cells), told.progress(evil, cells, {}, {evil: evil}), told.run(manifest),
+        told.verdicts(evil, [row]), told.champions([change]), told.links(evil, evil),
+    ):  # fmt: skip
+        assert "img src" in text
+        assert "<img" not in text
+        assert "[a](" not in text
+        assert ">|" not in text
