@@ -82,9 +82,17 @@ class Browser:
         """Put a text into a field."""
         self.run(_SET, self.find(xpath), text)
 
-    def picture(self, path: Path, height: int = 1000) -> None:
-        """A picture of the page, so many pixels high."""
-        _ask(f"{self._session}/window/rect", {"width": 1400, "height": height})
+    def devtools(self, command: str, **parameters: object) -> Any:  # noqa: ANN401 - whatever the command returns
+        """Carry out a command of the Chrome DevTools protocol."""
+        return _ask(f"{self._session}/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def errors(self) -> list[str]:
+        """What the page's console holds of warnings and errors since the last call."""
+        return [str(one["message"]) for one in _ask(f"{self._session}/se/log", {"type": "browser"})]
+
+    def picture(self, path: Path, height: int = 1000, width: int = 1400) -> None:
+        """A picture of the page, so many pixels high and wide."""
+        _ask(f"{self._session}/window/rect", {"width": width, "height": height})
         time.sleep(0.7)  # the page draws itself anew
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(_ask(f"{self._session}/screenshot")))
@@ -102,7 +110,8 @@ def browser() -> Iterator[Browser]:
         try:
             _until_ready(base)
             options = {"args": [*FLAGS, f"--user-data-dir={profile}", "--window-size=1400,1000"]}
-            wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+            chrome = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "WARNING"}}
+            wanted = {"capabilities": {"alwaysMatch": chrome}}
             session = f"{base}/session/{_ask(f'{base}/session', wanted)['sessionId']}"
             try:
                 yield Browser(session)

@@ -1,12 +1,14 @@
 """The report of a campaign: what it says, what it cannot be made to do, and what it says is missing."""
 
+import json
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import duckdb
 import pytest
 
-from tasks.pages.report import asked, page_of
+from tasks.pages.charts import control_chart
+from tasks.pages.report import asked, dose_charts, page_of
 from tasks.settings import LprismError
 from tasks.warehouse import create_table, make_views, memory_connection, sql_names
 
@@ -89,6 +91,144 @@ def test_a_table_that_is_not_there_is_told(con: duckdb.DuckDBPyConnection) -> No
     add_run(con, "c", "normal")
     con.execute("DROP TABLE control_limits")
     assert "control_limits does not exist" in page_of(con, "c")
+
+
+def test_a_campaign_without_any_run_says_so(con: duckdb.DuckDBPyConnection) -> None:
+    """It was planned, and nothing came of it."""
+    con.execute("INSERT INTO campaigns BY NAME SELECT 'c' AS campaign, 4 AS runs_planned")
+    page = page_of(con, "c")
+    assert "This campaign has no run in the warehouse." in page
+    assert "4 runs planned" in page
+
+
+def add_dose(con: duckdb.DuckDBPyConnection, number: int, strength: str, fault_ms: int) -> None:
+    """A run under a fault of this strength, 10 ms a step before it; the first alarm comes at once."""
+    run_id = f"d{number}"
+    con.execute(
+        "INSERT INTO runs BY NAME SELECT $1 AS run_id, 'c' AS campaign, 'cpu_quota' AS scenario, 'cpu_quota' "
+        "AS anomaly, CAST($2 AS JSON) AS strength, 'complete' AS status, 'e' AS engine, 'w' AS workload, $3 "
+        "AS run_order, 0 AS recording_start_ns, 5 AS fault_apply_ns, 9 AS fault_end_ns",
+        [run_id, strength, number],
+    )
+    con.execute(
+        "INSERT INTO batches BY NAME SELECT $1 AS run_id, i AS batch_index, i * 4 AS start_ns, 'decode' AS "
+        "forward_mode, IF(i < 2, 'baseline', 'fault') AS run_window, IF(i < 2, 10, $2) * 1000000 AS "
+        "interval_ns FROM RANGE(4) AS t (i)",
+        [run_id, fault_ms],
+    )
+    con.execute(
+        "INSERT INTO batch_scores BY NAME SELECT $1 AS run_id, 2 AS batch_index, 8 AS start_ns, 1 AS "
+        "actual_ns, 0.1 AS smoothed_residual, 0.2 AS limit_residual, $2 > 15 AS alarm",
+        [run_id, fault_ms],
+    )
+
+
+def test_response_is_shown_by_dose(con: duckdb.DuckDBPyConnection) -> None:
+    """Each strength with its runs' slowdowns, and a picture where strengths differ in one number."""
+    con.execute("INSERT INTO campaigns BY NAME SELECT 'c' AS campaign")
+    for number, (pct, ms) in enumerate([(30, 40), (30, 42), (60, 12)]):
+        add_dose(con, number, f'{{"quota_pct": {pct}, "cores": 2}}', ms)
+    rows = asked(con, "doses", campaign="c").rows
+    assert [(row["runs"], row["found"], row["slowdown_low"], row["slowdown_high"]) for row in rows] == [
+        (1, 0, 1.2, 1.2), (2, 2, 4.0, 4.2),
+    ]  # fmt: skip
+    ((_, workload, scenario, picture),) = dose_charts(rows)
+    assert (workload, scenario) == ("w", "cpu_quota")
+    assert "quota_pct" in picture
+    assert picture in page_of(con, "c")
+
+
+@pytest.mark.parametrize(
+    "strengths",
+    [
+        ['{"gb": 2}'],
+        ["{}", '{"gb": 2}'],
+        ['{"gb": 2}', '{"gb": "lots"}'],
+        ['{"a": 1, "b": 1}', '{"a": 2, "b": 2}'],
+    ],
+    ids=["one", "unsaid", "no number", "two"],
+)
+def test_strengths_without_an_axis_are_a_table_alone(
+    con: duckdb.DuckDBPyConnection, strengths: list[str]
+) -> None:
+    """Nothing is drawn over what is no number, or over two at once; the table is there."""
+    con.execute("INSERT INTO campaigns BY NAME SELECT 'c' AS campaign")
+    for number, strength in enumerate(strengths):
+        add_dose(con, number, strength, 20)
+    assert dose_charts(asked(con, "doses", campaign="c").rows) == []
+    assert "nothing to draw" in page_of(con, "c")
+
+
+def test_a_hostile_strength_stays_text(con: duckdb.DuckDBPyConnection) -> None:
+    """The parameter's name is the axis of a picture: it is no element and no formula there either."""
+    con.execute("INSERT INTO campaigns BY NAME SELECT 'c' AS campaign")
+    for number in (1, 2):
+        add_dose(con, number, json.dumps({HOSTILE[:30]: number}), 20)
+    page, found = page_of(con, "c"), Elements()
+    found.feed(page)
+    assert "script" not in found.names
+    assert len(dose_charts(asked(con, "doses", campaign="c").rows)) == 1
+
+
+def test_the_evaluation_is_shown_with_its_intervals(con: duckdb.DuckDBPyConnection) -> None:
+    """Where the limits were evaluated the page has the figures; else it says that nobody did."""
+    add_run(con, "c", "normal")
+    assert "Nobody has evaluated the limits" in page_of(con, "c")
+    con.execute(
+        "INSERT INTO detection_metrics BY NAME SELECT 'c' AS campaign, 'held out' AS evaluation, "
+        "0.917 AS detection_ratio, 0.777 AS detection_low_ratio, 0.98765 AS detection_high_ratio"
+    )
+    assert all(f"<bdi>{shown}</bdi>" in page_of(con, "c") for shown in ("0.917", "0.777", "0.988"))
+
+
+def test_a_chart_is_bounded_however_long_the_alarm() -> None:
+    """An hour of alarms is drawn with as many points as a chart has pixels."""
+    marks = dict.fromkeys(
+        (
+            "fault_apply_s",
+            "fault_end_s",
+            "baseline_start_s",
+            "baseline_end_s",
+            "recovery_start_s",
+            "recovery_end_s",
+        )
+    )
+    rows = [
+        {"start_s": s, "smoothed_residual": 0.3, "limit_residual": 0.2, "alarm": s > 9} for s in range(20_000)
+    ]
+    assert len(control_chart(rows, marks)) < 100_000
+    assert "scatter" in control_chart(rows[:11], marks) or "<use" in control_chart(rows[:11], marks)
+
+
+def test_500_runs_are_a_file_that_can_be_sent(con: duckdb.DuckDBPyConnection) -> None:
+    """At most 10 MB: charts are bounded in number and in points, tables in rows, and what is cut is told."""
+    con.execute("INSERT INTO campaigns BY NAME SELECT 'c' AS campaign, 500 AS runs_planned")
+    con.execute(
+        "INSERT INTO runs BY NAME SELECT 'r' || i AS run_id, 'c' AS campaign, 'cpu_quota' AS scenario, "
+        "'cpu_quota' AS anomaly, 'complete' AS status, 'e' AS engine, 'w' AS workload, i AS run_order, "
+        "0 AS recording_start_ns, 5000000000 AS fault_apply_ns, 9000000000 AS fault_end_ns "
+        "FROM RANGE(500) AS t (i)"
+    )
+    con.execute(
+        "INSERT INTO batches BY NAME SELECT run_id, i AS batch_index, i * 10000000 AS start_ns, 'decode' AS "
+        "forward_mode, 'fault' AS run_window, 10000000 AS interval_ns FROM runs, RANGE(200) AS t (i)"
+    )
+    con.execute(
+        "INSERT INTO batch_scores BY NAME SELECT run_id, batch_index, start_ns, 0.1 * RANDOM() AS "
+        "smoothed_residual, 0.2 AS limit_residual, batch_index % 10 = 0 AS alarm FROM batches"
+    )
+    con.execute(
+        "INSERT INTO rca_diagnosis BY NAME SELECT run_id, 1 AS incident_index, rank, 'cpu_quota' AS cause, "
+        "REPEAT('evidence ', 100) AS evidence FROM runs, RANGE(1, 4) AS t (rank)"
+    )
+    con.execute(
+        "INSERT INTO files BY NAME SELECT run_id, 'c' AS campaign, 'file' || i AS name, "
+        "REPEAT('0', 64) AS sha256 FROM runs, RANGE(8) AS t (i)"
+    )
+    page = page_of(con, "c")
+    assert len(page.encode()) <= 10_000_000
+    assert "460 more watched runs are not drawn" in page
+    assert "The first 600 of 4000 rows" in page
 
 
 def test_an_unknown_campaign_is_an_error_that_names_the_known(con: duckdb.DuckDBPyConnection) -> None:

@@ -19,6 +19,7 @@ COLOURS = {
     "#050505": "--limit", "#060606": "--shade",
 }  # fmt: skip
 INK, FAINT, LINE, ALARM, LIMIT, SHADE = COLOURS
+NO_FAULT = ("normal", "sham")
 MOST_POINTS = 600  # a chart is 720 px wide
 MOST_ROWS = 40
 MOST_NAME = 40
@@ -30,12 +31,11 @@ def control_chart(scores: Sequence[Row], marks: Row) -> str:
     """Residual of each batch over time (s since the recording began), its limit, alarms, fault shaded."""
     figure, axes = _canvas(7.2, 2.2)
     _shade(axes, marks)
-    every = max(1, len(scores) // MOST_POINTS)
-    kept = [row for place, row in enumerate(scores) if place % every == 0 or row["alarm"]]
+    alarms = _thinned([row for row in scores if row["alarm"]])
+    kept = _thinned(scores)
     times = [row["start_s"] for row in kept]
     axes.plot(times, [_share(row["smoothed_residual"]) for row in kept], color=LINE, linewidth=1.1)
     axes.plot(times, [_share(row["limit_residual"]) for row in kept], color=LIMIT, linewidth=1, dashes=(5, 3))
-    alarms = [row for row in kept if row["alarm"]]
     axes.plot(
         [row["start_s"] for row in alarms],
         [_share(row["smoothed_residual"]) for row in alarms],
@@ -52,7 +52,7 @@ def latency_chart(rows: Sequence[Row]) -> str:
     shown = rows[:MOST_ROWS]
     figure, axes = _canvas(7.2, 0.8 + 0.22 * len(shown))
     for place, row in enumerate(shown):
-        colour = ALARM if row["run_window"] == "fault" else LINE
+        colour = ALARM if row["run_window"] == "fault" and row["scenario"] not in NO_FAULT else LINE
         axes.plot([row["p50_ms"], row["p99_ms"]], [place, place], color=colour, linewidth=1.6)
         axes.plot(row["p50_ms"], place, "o", color=colour, markersize=5)
     names = [f"{_short(row['scenario'])} · {row['run_window']}" for row in shown]
@@ -62,6 +62,20 @@ def latency_chart(rows: Sequence[Row]) -> str:
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.set_xlabel("start-to-start time of a decode step, ms", color=FAINT)
+    return _svg(figure)
+
+
+def dose_chart(parameter: str, doses: Sequence[Row]) -> str:
+    """Slowdown of the fault window of each run over one parameter of its strength; hollow: no alarm."""
+    figure, axes = _canvas(7.2, 2.4)
+    axes.axhline(1, color=FAINT, linewidth=0.8, linestyle=":")
+    for row in doses:
+        for slowdown, found in zip(row["slowdowns"], row["were_found"], strict=True):
+            fill = ALARM if found else "none"
+            axes.plot(row["dose"], slowdown, "o", color=ALARM, markerfacecolor=fill, markersize=5)
+    axes.set_xlabel(_short(parameter), color=FAINT, parse_math=False)
+    axes.set_ylabel("times as slow as the baseline", color=FAINT)
+    axes.set_ylim(bottom=0)
     return _svg(figure)
 
 
@@ -98,6 +112,11 @@ def _svg(figure: "Figure") -> str:
     for colour, variable in COLOURS.items():
         text = text.replace(colour, f"var({variable})")
     return text
+
+
+def _thinned(rows: Sequence[Row]) -> Sequence[Row]:
+    """At most MOST_POINTS of the rows, evenly spread: a chart has no more pixels."""
+    return rows[:: -(-len(rows) // MOST_POINTS) or 1]
 
 
 def _share(value: float | None) -> float:

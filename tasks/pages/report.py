@@ -5,15 +5,18 @@ Jinja2 escapes every value; the charts' names are escaped by matplotlib.
 """
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.files import whole_file
-from tasks.pages.charts import MOST_ROWS, control_chart, latency_chart
+from tasks.pages.charts import MOST_ROWS, NO_FAULT, control_chart, dose_chart, latency_chart
 from tasks.settings import LprismError
 from tasks.warehouse import execute, literal, open_published, sql_text
 
@@ -22,14 +25,13 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 SECTIONS = (
-    "verdicts", "detection", "latency", "effects", "causes", "incidents", "models", "time_spent", "quality",
-    "versions", "files", "marks",
+    "scenarios", "verdicts", "doses", "evaluation", "detection", "latency", "effects", "causes", "incidents",
+    "models", "overhead", "time_spent", "quality", "versions", "files", "marks",
 )  # fmt: skip
 MOST_CHARTS = 40  # control charts; runs with a fault come first
 MOST_TABLE_ROWS = 600
 MOST_TEXT = 600
 THOUSAND = 1000
-NO_FAULT = ("normal", "sham")
 _PARAMETER = re.compile(r"\$(\w+)")
 
 
@@ -41,6 +43,12 @@ class Section:
     rows: list[Row]
     query: str
     missing: str = ""
+
+    @cached_property
+    def numeric(self) -> set[str]:
+        """Columns that hold numbers alone, and at least one."""
+        kinds = {name: {type(row[name]) for row in self.rows} - {type(None)} for name in self.columns}
+        return {name for name, found in kinds.items() if found and found <= {int, float, Decimal}}
 
 
 def write_report(home: Path, campaign: str, path: Path | None = None) -> Path:
@@ -127,6 +135,7 @@ def _page(about: Section, sections: dict[str, Section], charts: list[tuple[Row, 
         s=sections,
         charts=charts,
         pictures=pictures,
+        doses=dose_charts(sections["doses"].rows),
         hidden_charts=len(sections["marks"].rows) - len(charts),
         hidden_groups=max(0, len(groups) - MOST_ROWS),
         most=MOST_TABLE_ROWS,
@@ -136,11 +145,33 @@ def _page(about: Section, sections: dict[str, Section], charts: list[tuple[Row, 
     )
 
 
+def dose_charts(rows: list[Row]) -> list[tuple[str, str, str, str]]:
+    """(engine, workload, scenario, picture) where a scenario has strengths that differ in one number."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["engine"], row["workload"], row["scenario"]), []).append(row)
+    found = []
+    for group, doses in list(groups.items())[:MOST_ROWS]:
+        parameter, placed = _one_parameter(doses)
+        if parameter:
+            found.append((*group, dose_chart(parameter, placed)))
+    return found
+
+
+def _one_parameter(doses: list[Row]) -> tuple[str, list[Row]]:
+    """The only parameter in which strengths differ, if it is a number everywhere, and the rows with it."""
+    strengths = [json.loads(row["strength"] or "{}") for row in doses]
+    names = {name for strength in strengths for name in strength}
+    varying = [n for n in names if len({json.dumps(strength.get(n)) for strength in strengths}) > 1]
+    if len(varying) != 1 or not all(type(strength.get(varying[0])) in (int, float) for strength in strengths):
+        return "", []
+    name = varying[0]
+    return name, [{**row, "dose": strength[name]} for row, strength in zip(doses, strengths, strict=True)]
+
+
 def counts(rows: list[Row]) -> dict[str, int]:
     """What the first lines say: runs by verdict, faults found, objectives broken."""
-    faults = [
-        row for row in rows if row["scenario"] not in ("normal", "sham") and row["status"] == "complete"
-    ]
+    faults = [row for row in rows if row["scenario"] not in NO_FAULT and row["status"] == "complete"]
     return {
         "runs": len(rows),
         "failed": sum(row["status"] == "failed" for row in rows),
