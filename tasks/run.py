@@ -46,6 +46,7 @@ LOAD_SLACK_S = 30.0
 FAILED_SHARE = (
     0.01  # of a run's requests: with more of them failed, the load was not the one that was asked for
 )
+FULL_BYTES = 1 << 20
 FAULT_MARGIN_S = 60  # the fault ends by itself this long after it should have been undone
 
 
@@ -339,7 +340,7 @@ def execute(run: Run, home: Path, campaign: str) -> Path:
     try:
         run.carry_out()
     except LprismError as raised:
-        error = raised
+        error = _with_the_disk(run, raised)
     finished = home / "bundles" / campaign / run.cell.run_id
     draft = finished.with_name(f".{finished.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
@@ -360,6 +361,17 @@ def execute(run: Run, home: Path, campaign: str) -> Path:
     if error:
         raise RunFailed(f"{run.cell.run_id} ({run.cell.scenario}): {error}") from error
     return finished
+
+
+def _with_the_disk(run: Run, error: LprismError) -> LprismError:
+    """The error, or one that names the host's full disk first: what dies of that cannot write why."""
+    if run.folder and not isinstance(error, LinkError | UndoFailed):
+        with contextlib.suppress(HostError):
+            free = int(run.supervisor.ask("disk_free"))
+            if free < FULL_BYTES:
+                full = f"{run.host.name}: the disk of {run.folder} is full, {free >> 10} KiB free"
+                return RunFailed(f"{full}: {error}")
+    return error
 
 
 def _bundle(run: Run, campaign: str, draft: Path, error: LprismError | None) -> LprismError | None:

@@ -2,6 +2,8 @@
 
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -45,4 +47,18 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[namespaces.Net
     if missing:
         pytest.skip(missing)
     with namespaces.network(tmp_path_factory.mktemp("network")) as made:
+        yield made
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[list[Address]]:
+    """Two hosts, each behind an sshd of its own."""
+    if openssh.MISSING:
+        pytest.skip(openssh.MISSING)
+    with ExitStack() as stack:
+        made = []
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            serving = openssh.serving(tmp_path / name, ports.free(None), name)
+            made.append(stack.enter_context(serving))
         yield made

@@ -10,7 +10,9 @@ folder that the probe's target names, and dies on demand. What the real engine d
                                                          stays-slow (presses on its own CPU once the
                                                          fault has come) | spoils-records | errs |
                                                          refuses-half (of its requests) |
-                                                         never-writes (a capture is never over)
+                                                         never-writes (a capture is never over) |
+                                                         obeys=FILE, which says how long a batch takes,
+                                                         ms, or `ill`: then it is not healthy
                                                          With --profiler-config=JSON it can be captured over
                                                          HTTP: its "trace" tells the batches it has written.
     stand_in_engine.py -m X bench serve ...              the "load client": waits to be ended
@@ -72,12 +74,18 @@ def trace(taken: list[tuple[int, int]]) -> dict[str, object]:
     return {"schemaVersion": 1, "baseTimeNanoseconds": base, "traceEvents": events}
 
 
+def told(model: str) -> str:
+    """What an obedient server is told just now; nothing where nobody has said anything."""
+    kind, _, file = model.partition("=")
+    return Path(file).read_text() if kind == "obeys" and Path(file).exists() else ""
+
+
 class Health(http.server.BaseHTTPRequestHandler):
-    """Answers 200 to every question, and starts and stops captures."""
+    """Answers 200 to every question, unless it is ill, and starts and stops captures."""
 
     def do_GET(self) -> None:
         """Say yes."""
-        self.send_response(200)
+        self.send_response(503 if told(Capture.model) == "ill" else 200)
         self.end_headers()
 
     def do_POST(self) -> None:
@@ -111,7 +119,7 @@ def write_batches(model: str) -> None:
                 write_clock(file)
                 while target.read_text() == folder:
                     number += 1
-                    write_batch(file, number)
+                    write_batch(file, number, told(model))
                     if model == "refuses-half":
                         code = ("200 OK", "500 Internal Server Error")[number % 2]
                         sys.stdout.write(f'INFO: 127.0.0.1:1 - "POST /v1/completions HTTP/1.1" {code}\n')
@@ -141,10 +149,10 @@ def write_clock(file: TextIO) -> None:
     file.write(json.dumps({"type": "clock", "pid": os.getpid(), **pair}) + "\n")
 
 
-def write_batch(file: TextIO, number: int) -> None:
-    """Spend 10 ms and write them down as a decode step of two requests."""
+def write_batch(file: TextIO, number: int, told_ms: str) -> None:
+    """Spend 10 ms, or as long as is told, and write it down as a decode step of two requests."""
     start = time.monotonic_ns()
-    time.sleep(0.01)
+    time.sleep(int(told_ms) / 1e3 if told_ms.isdigit() else 0.01)
     end = time.monotonic_ns()
     Capture.take(start, end)
     file.write(json.dumps({

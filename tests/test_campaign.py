@@ -2,12 +2,12 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from tasks.settings import LprismError
 from tasks.spec import CampaignSpec, Host, parse_spec
 from tasks.status import status
 from tasks.work import Work, campaign_at_work, work
-from tests import openssh
 from tests.test_run import holders, spec_of
 
 CAMPAIGN = "many-1"
@@ -35,20 +34,6 @@ from tests.test_campaign import run_hosts
 from tasks.spec import load_spec
 run_hosts(load_spec(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
 """
-
-
-@pytest.fixture
-def two(tmp_path: Path) -> Iterator[list[Address]]:
-    """Two hosts, each behind an sshd of its own."""
-    if openssh.MISSING:
-        pytest.skip(openssh.MISSING)
-    with ExitStack() as stack:
-        made = []
-        for name in ("one", "two"):
-            (tmp_path / name).mkdir()
-            serving = openssh.serving(tmp_path / name, ports.free(None), name)
-            made.append(stack.enter_context(serving))
-        yield made
 
 
 def spec_on(hosts: list[Address], **changes: object) -> dict[str, Any]:
@@ -98,23 +83,26 @@ def wait_until(true: Callable[[], object]) -> None:
 def test_a_campaign_killed_is_resumed_without_a_cell_lost_or_doubled(
     two: list[Address], tmp_path: Path
 ) -> None:
-    """Kill -9 amid cells on two hosts; what was complete stays as it is, and the hosts are clean."""
+    """Kill -9 amid cells on two hosts; what was whole stays, what is damaged is made anew; all is clean."""
     (tmp_path / "spec.json").write_text(json.dumps(spec_on(two, repetitions=2)))
     home = tmp_path / "home"
     words = [sys.executable, "-c", RUNNER, str(tmp_path / "spec.json"), str(home)]
     folder = home / "bundles" / CAMPAIGN
     with subprocess.Popen([*words, ""]) as child:
-        wait_until(lambda: len(list(folder.glob("r*/manifest.json"))) >= 1)
+        wait_until(lambda: len(list(folder.glob("r*/manifest.json"))) >= 2)
         wait_until(lambda: any(host["doing"] for host in status(home, CAMPAIGN)["hosts"]))
         said = status(home, CAMPAIGN)
         assert (said["state"], said["pid"]) == ("running", child.pid)
         child.kill()
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("r*/manifest.json")}
+    damaged, *whole = folder.glob("r*/manifest.json")
+    os.truncate(damaged.with_name("counters.jsonl"), 100)
+    before = {path: path.stat().st_mtime_ns for path in whole}
     assert status(home, CAMPAIGN)["state"] == "interrupted"
     assert subprocess.run([*words, "pending"], check=False, timeout=240).returncode == 0
     said = status(home, CAMPAIGN)
     assert (said["state"], said["complete"], said["pending"]) == ("closed", 4, 0)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert damaged.parent.with_name(f".{damaged.parent.name}.damaged").is_dir()
     assert len({manifest["run_id"] for manifest in manifests(home)}) == 4
     assert [
         wrong for manifest in manifests(home) for wrong in books.verified(folder / manifest["run_id"])

@@ -78,6 +78,10 @@ class Session:
         for pid in (0, self.watchdog):
             os.sched_setaffinity(pid, cpus)
 
+    def disk_free(self) -> int:
+        """Bytes that can still be written where runs are recorded."""
+        return shutil.disk_usage(self.folder).free
+
     def mark(self) -> dict[str, int]:
         """The time now, on the clock that joins everything."""
         pair = clock.pair()
