@@ -11,7 +11,7 @@ from tasks.lake import campaigns_of, write_frame
 from tasks.lake_tables import lake_connection
 from tasks.sentinel.detect import HALF, Judges, check_unseen, no_longer_fits
 from tasks.sentinel.evaluate import CHAMPION
-from tasks.sentinel.features import SESSION, batch_features, key_from
+from tasks.sentinel.features import INTERVAL, SESSION, TARGET, batch_features, key_from
 from tasks.sentinel.incidents import incident_spans
 from tasks.sentinel.limits import (
     CALIBRATED,
@@ -26,10 +26,12 @@ from tasks.sentinel.limits import (
 from tasks.sentinel.metrics import DRAWN, RUNS, Judged, protocol_rows, run_rows
 from tasks.sentinel.registry import Registered, load_models
 from tasks.sentinel.score import named, stored_models
+from tasks.sentinel.windows import any_of_ten, violations
 from tasks.settings import LprismError
 from tasks.warehouse import execute
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
+NS_PER_MS = 1e6
 HARMLESS = ("normal", "sham")  # nothing is changed: every incident is a false one
 
 
@@ -56,16 +59,7 @@ def backtest(home: Path, model_id: str) -> Backtest:
         SpecError: there is no such champion.
         LprismError: a file is not what was trained, or there is no run to judge.
     """
-    models = stored_models(home)
-    champions = models[models["purpose"] == CHAMPION]
-    campaign = str(named(champions, model_id, "champion")["campaign"])
-    with lake_connection(home, campaign) as con:
-        loaded = load_models(home, con, campaign)
-    champion = next(one for one in loaded if one.model_id == model_id)
-    family = [one for one in loaded if (one.key, one.model.target) == (champion.key, champion.model.target)]
-    judged = [one for name in campaigns_of(home) for one in _judged(home, name, family, champion)]
-    if not judged:
-        raise LprismError(f"no stored complete run fits model {model_id}")
+    campaign, judged = judged_by(home, model_id, campaigns_of(home))
     rows = [
         {"model_id": model_id, "campaign": campaign, "evaluation": evaluation, **row}
         for evaluation, made in ((RUNS, run_rows(judged)), (DRAWN, protocol_rows(judged)))
@@ -75,6 +69,26 @@ def backtest(home: Path, model_id: str) -> Backtest:
 
     write_frame(home, "detection_metrics", campaign, model_id, pd.DataFrame(rows))
     return Backtest(model_id, rows, drift(judged))
+
+
+def judged_by(home: Path, model_id: str, campaigns: Sequence[str]) -> tuple[str, list[Judged]]:
+    """The campaign of a champion, and every complete session of its configuration in these campaigns.
+
+    Raises:
+        SpecError: there is no such champion.
+        LprismError: a file is not what was trained, or there is no run to judge.
+    """
+    models = stored_models(home)
+    champions = models[models["purpose"] == CHAMPION]
+    campaign = str(named(champions, model_id, "champion")["campaign"])
+    with lake_connection(home, campaign) as con:
+        loaded = load_models(home, con, campaign)
+    champion = next(one for one in loaded if one.model_id == model_id)
+    family = [one for one in loaded if (one.key, one.model.target) == (champion.key, champion.model.target)]
+    judged = [one for name in campaigns for one in _judged(home, name, family, champion)]
+    if not judged:
+        raise LprismError(f"no stored complete run fits model {model_id}")
+    return campaign, judged
 
 
 def _judged(home: Path, campaign: str, family: list[Registered], champion: Registered) -> list[Judged]:
@@ -115,12 +129,15 @@ def _one(
 ) -> Judged:
     calibrated = limit.strategy.startswith(CALIBRATED)
     alarm = watched(scores.residual, limit) > limit.limit
-    strength, apply_ns, end_ns = (fault[name] for name in ("strength", "apply_ns", "end_ns"))
+    strength, apply_ns, end_ns, slo_ms = (
+        fault[name] for name in ("strength", "apply_ns", "end_ns", "slo_ms")
+    )
     scenario = str(rows["scenario"].iloc[0])
     injected = apply_ns is not None and scenario not in HARMLESS
     table = rows[["batch_index", "start_ns"]].assign(actual_ns=actual, alarm=alarm)
     spans = incident_spans(table, INCIDENT_ALARMS if calibrated else 1)
     starts = rows["start_ns"].to_numpy(dtype=np.int64)
+    ends = starts + rows[TARGET].to_numpy(dtype=np.int64)
     counts = np.zeros(len(rows), dtype=bool)
     for first, last in spans:
         counts[first : last + 1] = alarm[first : last + 1]
@@ -131,7 +148,10 @@ def _one(
         hits = np.flatnonzero(counts & (starts >= apply_ns) & (starts < end_ns))
         if len(hits):
             since = int((starts[: hits[0] + 1] >= apply_ns).sum())
-            lag = (since, float(starts[hits[0]] + actual[hits[0]] - apply_ns) / 1e6)
+            lag = (since, float(starts[hits[0]] + actual[hits[0]] - apply_ns) / NS_PER_MS)
+    # a recording without windows, and a run in which nothing was injected, are normal throughout
+    others = [window == "baseline", window == "recovery"] if injected else [np.ones(len(rows), dtype=bool)]
+    ratio_of_sums = actual[under].sum() / max(scores.expected_ns[under].sum(), 1.0)
     return Judged(
         strategy=CALIBRATED if calibrated else limit.strategy,
         session=str(rows[SESSION].iloc[0]),
@@ -142,11 +162,22 @@ def _one(
         incidents=len(spans),
         lag=lag,
         slowdown=float(np.median((actual / scores.expected_ns)[under])) if injected and under.any() else None,
+        mean_slowdown=float(ratio_of_sums) if injected and under.any() else None,
         level=level,
         under_fault=alarm[under],
-        # a recording without windows, and a run in which nothing was injected, are normal throughout
-        outside=alarm[(window == "baseline") | (window == "recovery")] if injected else alarm,
+        outside=np.concatenate([alarm[part] for part in others]),
+        tens_under_fault=any_of_ten(alarm[under]),
+        tens_outside=np.concatenate([any_of_ten(alarm[part]) for part in others]),
+        slo_leads=None if slo_ms is None else tuple(violations(_step_ms(rows), ends, alarm, slo_ms)),
     )
+
+
+def _step_ms(rows: pd.DataFrame) -> Floats:
+    """Time per output token of each batch: to the next start, or its own at a request's last; else NaN."""
+    step_ns = rows[INTERVAL].astype("float64").fillna(rows[TARGET].astype("float64"))
+    known = step_ns.where(rows["forward_mode"].isin(["decode", "mixed"]))
+    step_ms: Floats = np.asarray(known / NS_PER_MS, dtype=np.float64)
+    return step_ms
 
 
 def drift(judged: list[Judged]) -> str | None:

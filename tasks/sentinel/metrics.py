@@ -22,7 +22,10 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Judged:
-    """One session under one strategy: alarms by batch under the fault and outside, incidents, lag."""
+    """One session under one strategy: alarms by batch and by ten under the fault and outside, incidents, lag.
+
+    `slo_leads` are those of `windows.violations`, None where the run promises nothing.
+    """
 
     strategy: str
     session: str
@@ -33,9 +36,13 @@ class Judged:
     incidents: int
     lag: tuple[int, float] | None
     slowdown: float | None
+    mean_slowdown: float | None
     level: float
     under_fault: Flags
     outside: Flags
+    tens_under_fault: Flags
+    tens_outside: Flags
+    slo_leads: tuple[float | None, ...] | None
 
 
 def run_rows(judged: Sequence[Judged]) -> list[dict[str, Any]]:
@@ -79,33 +86,58 @@ def _row(members: list[Judged]) -> dict[str, Any]:
         "runs": len(members),
         "hours": hours,
         "false_alarm_ratio": float(_pooled([one.outside for one in members]).mean()),
+        **_foreseen(members),
     }
     if not first.injected:
         false = sum(one.incidents for one in members)
-        high = _poisson_high(false) / hours
+        low, high = _poisson_interval(false)
         return {
             **row,
             "false_incidents": false,
             "false_incidents_an_hour": false / hours,
-            "false_incidents_an_hour_high": high,
+            "false_incidents_an_hour_low": low / hours,
+            "false_incidents_an_hour_high": high / hours,
         }
     lags = [one.lag for one in members if one.lag]
-    slowdowns = [one.slowdown for one in members if one.slowdown is not None]
     return {
         **row,
-        "slowdown": float(np.median(slowdowns)) if slowdowns else None,
+        "slowdown": _median([one.slowdown for one in members]),
+        "mean_slowdown": _median([one.mean_slowdown for one in members]),
         **_with_interval(
             "detection", members, lambda some: float(np.mean([one.lag is not None for one in some]))
         ),
         **_with_interval("f1", members, _pooled_f1),
-        "lag_batches": float(np.median([batches for batches, _ in lags])) if lags else None,
-        "lag_ms": float(np.median([ms for _, ms in lags])) if lags else None,
+        **_with_interval("f1_of_ten", members, _pooled_f1_of_ten),
+        "lag_batches": _median([batches for batches, _ in lags]),
+        "lag_ms": _median([ms for _, ms in lags]),
     }
 
 
 def _pooled_f1(members: Sequence[Judged]) -> float:
-    found = f1(_pooled([one.under_fault for one in members]), _pooled([one.outside for one in members]))
-    return 0.0 if found is None else found
+    return f1(_pooled([one.under_fault for one in members]), _pooled([one.outside for one in members])) or 0.0
+
+
+def _pooled_f1_of_ten(members: Sequence[Judged]) -> float:
+    under, outside = (
+        [getattr(one, name) for one in members] for name in ("tens_under_fault", "tens_outside")
+    )
+    return f1(_pooled(under), _pooled(outside)) or 0.0
+
+
+def _foreseen(members: Sequence[Judged]) -> dict[str, float | None]:
+    """How often the objective came to be broken, and how often and how early an alarm told of it."""
+    promised = [one.slo_leads for one in members if one.slo_leads is not None]
+    leads = [lead for leads in promised for lead in leads]
+    return {
+        "slo_violations": len(leads) if promised else None,
+        "slo_foreseen_ratio": sum(lead is not None for lead in leads) / len(leads) if leads else None,
+        "slo_lead_ms": _median(leads),
+    }
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
 
 
 def _with_interval(
@@ -140,8 +172,9 @@ def _pooled(parts: list[Flags]) -> Flags:
     return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
 
 
-def _poisson_high(count: int) -> float:
-    """Upper end of the exact 95 percent interval of a count."""
+def _poisson_interval(count: int) -> tuple[float, float]:
+    """The exact 95 percent interval of a count."""
     from scipy.stats import chi2
 
-    return float(chi2.ppf(INTERVAL[1] / 100, 2 * (count + 1)) / 2)
+    low, high = (share / 100 for share in INTERVAL)
+    return float(chi2.ppf(low, 2 * count) / 2) if count else 0.0, float(chi2.ppf(high, 2 * (count + 1)) / 2)
