@@ -42,7 +42,7 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = str(folder)
     os.environ.setdefault("PREFECT_UI_API_URL", "/api")  # from wherever the page was had, a tunnel too
-    serving = _noted(folder)
+    serving = noted(folder)
     if serving and port is not None:
         raise LprismError(f"{home} is being served already: {serving.removesuffix('/api')}")
     with contextlib.nullcontext(serving) if serving else _started(folder, port) as url:
@@ -77,7 +77,7 @@ def _free(port: int | None) -> int:
         raise LprismError(f"{error} (--port)") from error
 
 
-def _noted(folder: Path) -> str | None:
+def noted(folder: Path) -> str | None:
     """The URL of the server that serves a home, if it answers."""
     try:
         url = (folder / NOTE).read_text()

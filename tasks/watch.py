@@ -11,6 +11,7 @@ from typing import Any
 
 from tasks.lake_tables import lake_connection
 from tasks.posting import POSTED, Poster, for_prefect
+from tasks.prefect_server import noted
 from tasks.sentinel.alarms import Drift, Incidents
 from tasks.sentinel.detect import Judges
 from tasks.sentinel.evaluate import CHAMPION
@@ -120,7 +121,7 @@ class Watch:
         self.target = target
         self.counts = dict.fromkeys(("batches", "alarms", "incidents", "damaged", "not_judged"), 0)
         self._posters = [Poster(webhook)] if webhook else []
-        if api := os.environ.get("PREFECT_API_URL"):
+        if api := os.environ.get("PREFECT_API_URL") or noted(home / "prefect"):
             self._posters.append(Poster(f"{api}/events", for_prefect))
         self._told_failed: set[str] = set()
         self._tell = tell

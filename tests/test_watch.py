@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tasks.lake_runs import is_run_id
+from tasks.prefect_server import NOTE
 from tasks.remote import Address, supervise, tail
 from tasks.sentinel.evaluate import CHAMPION
 from tasks.sentinel.features import TARGET, key_of
@@ -53,6 +54,10 @@ def receiver() -> Iterator[tuple[str, list[Any]]]:
     came: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
         def do_POST(self) -> None:
             came.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(204)
@@ -170,7 +175,9 @@ def test_a_host_is_watched_across_a_cut_link(
     said: list[Event] = []
     lines = steps(400, range(200, 260))
     with receiver() as (url, came), supervise(sshd, "watched") as host:
-        monkeypatch.setenv("PREFECT_API_URL", url)
+        monkeypatch.delenv("PREFECT_API_URL", raising=False)
+        (tmp_path / "prefect").mkdir()
+        (tmp_path / "prefect" / NOTE).write_text(url)
         run = host.ask("run_folder", run_id="r0123456789")
         host.doing = {"run_id": "r0123456789", "engine_key": CONFIGURATION[0], "workload": "in32_out64_conc4"}
         host.ask("record", run_folder=run)
