@@ -1,4 +1,4 @@
-"""pipeline: campaign -> ingest -> validate -> train -> diagnose, the main job."""
+"""pipeline: campaign -> ingest -> validate -> train -> diagnose -> report, the main job."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from prefect.logging.handlers import APILogHandler
 from flows.campaign import campaign
 from flows.diagnose import diagnose
 from flows.ingest import ingest
+from flows.report import report
 from flows.train import train
 from flows.validate import validate
 from tasks.board import CampaignIncomplete
@@ -42,6 +43,7 @@ def pipeline(
         validate(folder, name)
         train(folder, name, spec.seed)
         diagnose(folder, name)
+        report(name, folder)
     finally:
         loaded.result()
     if left:

@@ -9,6 +9,7 @@ from prefect.artifacts import Artifact
 
 import flows.pipeline
 from flows.ingest import ingest
+from flows.report import report
 from flows.validate import validate
 from tasks.settings import LprismError
 from tasks.spec import CampaignSpec
@@ -33,7 +34,7 @@ def main(home: str, campaign: str, broken: str) -> None:
     """Ingest and pipeline of `campaign`, which has a bundle that cannot be read; validation of `broken`."""
     seen: list[str] = []
     said = {"ingest": error_of(lambda: ingest(home, campaign))}
-    for name in ("campaign", "train", "diagnose"):
+    for name in ("campaign", "train", "diagnose", "report"):
         stand_in(name, seen)
     spec = CampaignSpec.model_validate(SPEC)
     said["pipeline"] = error_of(lambda: flows.pipeline.pipeline(spec, home, campaign))
@@ -41,6 +42,7 @@ def main(home: str, campaign: str, broken: str) -> None:
     said["validate"] = error_of(lambda: validate(home, broken))
     artifact = Artifact.get("validation")
     said["artifact"] = str(artifact.data) if artifact else ""  # type: ignore[union-attr]  # a coroutine only when awaited
+    said["report"] = report(broken, home)
     sys.stdout.write(json.dumps({**said, "seen": seen}))
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from tasks import warehouse
+from tasks.pages.report import default_path
 from tasks.prefect_server import prefect_server
 from tests.test_run import left_running, spec_of
 
@@ -45,4 +46,5 @@ def test_the_ad_hoc_deployment_runs_a_campaign_from_its_parameters(tmp_path: Pat
     )
     fault = ("cpu_compute_squeeze_out", "complete", True)
     assert rows == [fault, fault, ("normal", "complete", None), ("normal", "complete", None)]
+    assert default_path(home, "deployed-1").is_file()
     assert left_running(home) == []

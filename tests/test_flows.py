@@ -73,7 +73,7 @@ def test_a_bundle_that_cannot_be_read_does_not_stop_the_others(home: Path, said:
 
 def test_the_pipeline_goes_on_with_what_could_be_read(said: dict[str, Any]) -> None:
     """The others are trained on and diagnosed, and yet it is not green."""
-    assert said["seen"] == ["campaign", "train", "diagnose"]
+    assert said["seen"] == ["campaign", "train", "diagnose", "report"]
     assert said["pipeline"] == said["ingest"]
 
 
@@ -85,3 +85,10 @@ def test_a_failed_validation_can_be_asked_about(home: Path, said: dict[str, Any]
     )
     assert warehouse.query(home, asked)[1] == [("c-2", BROKEN, OTHER)]
     assert f"| {BROKEN} | fail | 1 of 1 runs in 1 run ({OTHER}) | FAILED |" in said["artifact"]
+
+
+def test_the_report_flow_writes_the_page(said: dict[str, Any], home: Path) -> None:
+    """Also of a campaign that was never diagnosed; where it lies is what the flow returns."""
+    path = Path(said["report"])
+    assert path == home / "reports" / "c-2.html"
+    assert "Nobody has diagnosed this campaign" in path.read_text(encoding="utf-8")

@@ -52,7 +52,10 @@ def demo(
     spec = _spec(kinds, repetitions, faults, size.seconds)
     resumed = None if new else unfinished(place, spec)
     cells = len(plan(spec, spec.name))
-    typer.echo(f"{resumed} goes on" if resumed else f"{cells} cells, {_minutes(spec)}", err=True)
+    typer.echo(
+        f"{resumed} goes on; --new begins another" if resumed else f"{cells} cells, {_minutes(spec)}",
+        err=True,
+    )
     try:
         run_pipeline(spec, place, resumed, "pending" if resumed else "")
     except KeyboardInterrupt:

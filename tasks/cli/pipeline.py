@@ -57,10 +57,14 @@ def run_pipeline(spec: "CampaignSpec", home: Path, resumed: str | None = None, r
 
 
 def show_report(home: Path, campaign: str) -> None:
-    """Write the campaign's report and say where it is."""
-    from tasks.pages.report import write_report
+    """Say where the campaign's report is; it is written first where the flow did not get so far."""
+    from tasks.pages.report import default_path, write_report
+    from tasks.warehouse import PUBLISHED
 
-    typer.echo(printable(f"report: {write_report(home, campaign)}"))
+    path = default_path(home, campaign)
+    if not path.is_file() or path.stat().st_mtime < (home / PUBLISHED).stat().st_mtime:
+        write_report(home, campaign)
+    typer.echo(printable(f"report: {path}"))
 
 
 def show_verdicts(home: Path, campaign: str) -> None:
