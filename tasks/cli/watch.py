@@ -59,14 +59,15 @@ def watch(
     models = models_of(place, campaign)
     screen = Screen(as_json=as_json)
     begin = [FROM_START] if from_start else []
+    is_here = Path(target).exists()
+    run = find_run(place, target) if not is_here and ("/" in target or is_run_id(target)) else None
     watching = Watch(place, target, screen.tell, webhook)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        if Path(target).exists():
+        if is_here:
             live = Live(models, watching, model, tpot_ms)
             follow(followed(local_tail, ["--path", str(Path(target).absolute()), *begin]), live, seconds)
-        elif "/" in target or is_run_id(target):
-            run = find_run(place, target)
+        elif run:
             replay(place, run.campaign, run.run_id, models, watching)
         else:
             _watch_host(target, place, Live(models, watching, model, tpot_ms), seconds, begin)
