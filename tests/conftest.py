@@ -17,7 +17,7 @@ ALONE = {
     "test_agreement", "test_capture", "test_capture_e2e", "test_cli_faults", "test_deployment", "test_fault",
     "test_fault_cpu_quota", "test_fault_cpu_swap", "test_fault_gpu", "test_fault_network",
     "test_gpu_programs", "test_link_cut", "test_pipeline_e2e", "test_recorders", "test_run",
-    "test_sampler", "test_slices",
+    "test_sampler", "test_serve", "test_slices",
 }  # fmt: skip
 
 pin_telemetry_off()

@@ -66,14 +66,11 @@ def _cells(cells: Sequence[Cell], statuses: Mapping[str, str]) -> str:
     """The state comes first: a page has no room for every axis of a cell."""
     columns = ["order", "run", "host", "engine", "scenario", "strength", "workload", "mode", "repetition"]
     rows = [
-        [*([_MARKS[statuses.get(cell.run_id, "complete")]] if statuses else []), *_axes(cell)]
+        [*([statuses.get(cell.run_id, "complete")] if statuses else []), *_axes(cell)]
         for cell in cells[:MOST_CELLS]
     ]
     more = f"\nand {len(cells) - MOST_CELLS} more\n" if len(cells) > MOST_CELLS else ""
     return table([*(["state"] if statuses else []), *columns], rows) + more
-
-
-_MARKS = {"complete": "✅ complete", "failed": "❌ failed", "pending": "· pending"}
 
 
 def _axes(cell: Cell) -> list[object]:
