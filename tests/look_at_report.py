@@ -1,6 +1,8 @@
 """Pictures of a report in a browser without a screen: desktop, dark, phone and print; it fails on any error.
 
 python -m tests.look_at_report FILE.html FOLDER      desktop.png dark.png phone.png print.png print.pdf
+
+`readme.png` is the top of the page, as the README shows it.
 """
 
 import base64
@@ -10,14 +12,15 @@ from pathlib import Path
 
 from tests.look_at_ui import Browser, browser
 
-# Width, height and ratio of the pixels; the medium, and the colours that the reader prefers.
-LOOKS = {
-    "desktop": (1280, 900, 1, "screen", "light"),
-    "dark": (1280, 900, 1, "screen", "dark"),
-    "phone": (390, 844, 2, "screen", "light"),
-    "print": (794, 1123, 1, "print", "light"),
-}
 TALLEST = 12_000
+# Width, height and ratio of the pixels; the medium, the colours that the reader prefers; how much is shown.
+LOOKS = {
+    "desktop": (1280, 900, 1, "screen", "light", TALLEST),
+    "dark": (1280, 900, 1, "screen", "dark", TALLEST),
+    "phone": (390, 844, 2, "screen", "light", TALLEST),
+    "print": (794, 1123, 1, "print", "light", TALLEST),
+    "readme": (1000, 900, 1, "screen", "light", 815),
+}
 _WIDTHS = "return [document.documentElement.scrollWidth, window.innerWidth]"
 _HEIGHT = "return document.documentElement.scrollHeight"
 
@@ -34,7 +37,7 @@ def pictures(report: Path, folder: Path) -> dict[str, float]:
 
 
 def _picture(page: Browser, report: Path, folder: Path, look: str) -> float:
-    width, height, ratio, medium, colours = LOOKS[look]
+    width, height, ratio, medium, colours, tallest = LOOKS[look]
     size = {"width": width, "deviceScaleFactor": ratio, "mobile": ratio > 1}
     page.devtools("Emulation.setDeviceMetricsOverride", height=height, **size)
     scheme = {"name": "prefers-color-scheme", "value": colours}
@@ -44,7 +47,7 @@ def _picture(page: Browser, report: Path, folder: Path, look: str) -> float:
     took = time.monotonic() - began
     wide, window = page.run(_WIDTHS)
     assert wide <= window, f"{look}: {wide} px wide in a window of {window} px"
-    tall = min(int(page.run(_HEIGHT)), TALLEST)
+    tall = min(int(page.run(_HEIGHT)), tallest)
     clip = {"x": 0, "y": 0, "width": width, "height": tall, "scale": 1}
     shot = page.devtools("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
     (folder / f"{look}.png").write_bytes(base64.b64decode(shot["data"]))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -122,6 +123,26 @@ def test_bad_usage_exits_with_2_and_says_why(
     assert said.out + said.err
     assert "Traceback" not in said.err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_shell_completes_commands() -> None:
+    """What `lprism --install-completion` puts into the shell's start asks the command itself."""
+    asked = {"_LPRISM_COMPLETE": "complete_bash", "COMP_WORDS": "lprism campaign re", "COMP_CWORD": "2"}
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; sys.argv[0] = 'lprism'; from tasks.cli import main; main.run()",
+    ]
+    said = subprocess.run(
+        command,
+        env={**os.environ, **asked},
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+    assert said.stdout.split() == ["resume"]
 
 
 def test_an_error_is_one_line_on_stderr(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -11,6 +12,8 @@ from tasks.pages.charts import control_chart
 from tasks.pages.report import asked, dose_charts, page_of
 from tasks.settings import LprismError
 from tasks.warehouse import create_table, make_views, memory_connection, sql_names
+from tests.look_at_report import LOOKS, pictures
+from tests.look_at_ui import MISSING
 
 HOSTILE = "<script>alert(1)</script>\u202e$x_{$" + "é" * 300 + "\" onload='x' </svg>{{ 7*7 }}"
 
@@ -68,6 +71,18 @@ def test_hostile_names_stay_text(con: duckdb.DuckDBPyConnection) -> None:
     assert not [name for name, _ in found.attributes if name.startswith("on")]
     links = {value for name, value in found.attributes if name in {"href", "src", "xlink:href"} and value}
     assert {value for value in links if not value.startswith(("#", "data:"))} == set()
+
+
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_a_browser_shows_it_without_an_error_on_every_screen(
+    con: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    """Nothing on the console, and no name so long that a phone has to scroll sideways."""
+    add_run(con, HOSTILE, HOSTILE, "failed")
+    page = tmp_path / "report.html"
+    page.write_text(page_of(con, HOSTILE), encoding="utf-8")
+    assert pictures(page, tmp_path).keys() == LOOKS.keys()
+    assert all((tmp_path / f"{look}.png").stat().st_size > 1000 for look in LOOKS)
 
 
 def test_one_normal_run_says_what_cannot_be_said(con: duckdb.DuckDBPyConnection) -> None:
