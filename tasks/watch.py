@@ -261,7 +261,8 @@ class Live:
         candidates = [m for m in self._champions(TARGET) if self._model_id in (None, m.model_id)]
         candidates = [m for m in candidates if m.engine == engine]
         if not candidates:
-            return f"there is no champion {self._model_id or ''} of {engine}: see lprism models list"
+            named = f" {self._model_id}" if self._model_id else ""
+            return f"there is no {engine} champion{named}: see lprism models list"
         if key := self._doing.get("engine_key"):
             candidates = [m for m in candidates if m.key[0] == key]
             if not candidates:
