@@ -58,12 +58,12 @@ TRAIN, FULL, DOSES, SHIFT, NORMAL = "train", "full", "doses", "shift", "normal"
 # Scenarios, workloads, repetitions, seconds of each window.
 PARTS: dict[str, tuple[list[Any], Row, int, float]] = {
     TRAIN: (["normal"], LOADS, 3, 20.0),
-    FULL: (["sham", *(doses[0] for doses in FAULTS)], ONE_LOAD, 10, 6.0),
+    FULL: (["sham", *(doses[0] for doses in FAULTS)], ONE_LOAD, 10, 10.0),
     DOSES: ([one for doses in FAULTS for one in doses[1:]], ONE_LOAD, 5, 6.0),
     SHIFT: (["normal"], ONE_LOAD, 10, 6.0),
     NORMAL: (["normal"], LOADS, 2, 100.0),
 }
-MEASURES_S = 6.0  # a fault's cell beside the others: what its victim gets, before, during and after
+MEASURES_S = 8.0  # a fault's cell beside the others: its victim's measures; memory takes 5 s a GiB to fill
 SHIFTED = "workload_shift"
 MORE_REQUESTS = 6
 LIVE = "live"

@@ -19,6 +19,8 @@ Row = dict[str, Any]
 SHADES = {"baseline": "#e8f1f8", "fault": "#fbe3d6", "recovery": "#e8f1f8"}
 MARKS = "os^Dv"
 MOST_POINTS = 4000
+GAP_S = 1.0  # what was not scored for longer is no line
+MS_TICKS = (5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ def draw(home: Path, engine: str, rows: Sequence[Row], folder: Path) -> None:
     for panel, run in zip(panels[:, 0], shown, strict=True):
         control_chart(panel, known.full[known.full["run_id"] == run], known.champion)
     panels[-1, 0].set_xlabel("s since the first batch")
-    panels[0, 0].legend(frameon=False, loc="upper right", ncols=3, fontsize=8)
+    figure.legend(
+        *panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False
+    )
     _save(figure, folder / f"evaluation_{engine}_control.svg")
     figure, panel = plt.subplots(figsize=(6, 3.8), layout="constrained")
     found_by_slowdown(panel, [row for row in rows if row["model_id"] == known.champion.model_id])
@@ -92,6 +96,8 @@ def expected_against_actual(panel: Any, known: Known) -> None:  # noqa: ANN401 -
     ends = np.percentile(actual, [0.1, 99.9])
     panel.plot(ends, ends, color=GREY, linewidth=0.8)
     panel.set(xscale="log", yscale="log", xlabel="batch took, ms", ylabel="expected, ms")
+    for axis in (panel.xaxis, panel.yaxis):
+        _plain(axis, MS_TICKS)
     panel.set_title("sessions never trained on")
     panel.legend(frameon=False, markerscale=5)
 
@@ -112,6 +118,7 @@ def learning_curve(panel: Any, known: Known) -> None:  # noqa: ANN401 - matplotl
         ends = [float(np.percentile(errors, share)) * 100 for _, errors in points]
         panel.plot([count for count, _ in points], ends, "o-", color=color, label=label)
     panel.set(xscale="log", xlabel="batches learned from, whole sessions", ylabel="error of the others, %")
+    _plain(panel.xaxis, [count for count, _ in points])
     panel.set_ylim(bottom=0)
     panel.set_title("learning curve")
     panel.legend(frameon=False)
@@ -142,12 +149,13 @@ def control_chart(panel: Any, rows: "pd.DataFrame", champion: "Registered") -> N
         if len(window):
             panel.axvspan(window[0], window[-1], color=shade, linewidth=0)
     alarm = scores.smoothed > champion.limit
-    panel.plot(seconds, 100 * scores.smoothed, color=BLUE, linewidth=1, label="mean of ten batches")
+    shown = np.where(np.diff(seconds, prepend=0.0) < GAP_S, 100 * scores.smoothed, np.nan)
+    panel.plot(seconds, shown, color=BLUE, linewidth=1, label="mean of ten batches")
     panel.plot(seconds[alarm], 100 * scores.smoothed[alarm], ".", color=RED, markersize=4, label="alarm")
     panel.axhline(100 * champion.limit, color=GREY, linewidth=0.8, linestyle="--", label="limit")
     panel.set_title(str(rows["scenario"].iloc[0]), loc="left", fontsize=9)
     panel.set_ylabel("slower, %")
-    panel.set_ylim(bottom=0)
+    panel.set_ylim(0, 63)  # a batch counts as 60 % slower at most
 
 
 def found_by_slowdown(panel: Any, rows: Sequence[Row]) -> None:  # noqa: ANN401 - matplotlib's
@@ -167,6 +175,16 @@ def found_by_slowdown(panel: Any, rows: Sequence[Row]) -> None:  # noqa: ANN401 
     panel.axvline(1.25, color=GREY, linewidth=0.8, linestyle=":")
     panel.set(xlabel="mean slowdown under the fault, times", ylabel="runs found, %", ylim=(-3, 103))
     panel.legend(frameon=False, fontsize=8)
+
+
+def _plain(axis: Any, ticks: Sequence[float]) -> None:  # noqa: ANN401 - matplotlib's
+    """Whole numbers at these places of a logarithmic axis, those alone that lie on it."""
+    from matplotlib.ticker import FixedLocator
+
+    low, high = axis.get_view_interval()
+    axis.set_minor_formatter("")
+    axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    axis.set_major_formatter("{x:,.0f}")
 
 
 def _errors(rows: "pd.DataFrame", expected: Any) -> Any:  # noqa: ANN401 - arrays of floats
