@@ -11,6 +11,7 @@ from tasks.sentinel.retrain import Change
 from tasks.spec import parse_spec
 from tests.test_cli import SPEC
 from tests.tree import ROOT
+from tests.warehouse_cases import FAULT_CELL, RUN
 
 
 def test_what_servers_wrote_is_no_markup() -> None:
@@ -61,3 +62,16 @@ def test_nothing_that_is_told_is_markup() -> None:
         assert "<img" not in text
         assert "[a](" not in text
         assert ">|" not in text
+
+
+def test_a_run_is_told_with_all_its_axes() -> None:
+    """Engine, workload and scenario stand in its artifact, as its manifest has them."""
+    manifest = {"run_id": RUN, "status": "complete", "cell": FAULT_CELL}
+    lines = told.run(manifest).splitlines()
+    for line in (
+        "| engine | vllm |",
+        "| input\\_length | 32 |",
+        "| concurrency | 4 |",
+        "| scenario | cpu\\_quota |",
+    ):
+        assert line in lines

@@ -44,7 +44,7 @@ def plan(spec: CampaignSpec, campaign: str, cells: Sequence[Cell]) -> str:
     """Every cell in its order, and how long they will take."""
     minutes = max(1, round(estimate_s(spec, cells) / 60))
     head = (
-        f"# Plan of {plain(campaign)}\n\n{len(cells)} cells on {len(spec.hosts)} hosts, about {minutes} min, "
+        f"# Plan of {plain(campaign)}\n\n{len(cells)} cells, hosts: {len(spec.hosts)}, about {minutes} min, "
         f"shuffled by seed {spec.seed}.\n\n"
     )
     return head + _cells(cells, {})
@@ -102,16 +102,9 @@ def run(manifest: Mapping[str, Any]) -> str:
 
 
 _CELL = (
-    "run_order",
-    "host",
-    "engine_kind",
-    "model",
-    "scenario",
-    "strength",
-    "workload",
-    "mode",
-    "repetition",
-)
+    "host", "engine", "engine_version", "model", "scenario", "strength", "input_length", "output_length",
+    "concurrency", "mode", "repetition",
+)  # fmt: skip
 _EFFECT = ("metric", "unit", "before", "during", "after", "proved", "undone", "detail")
 
 
@@ -119,7 +112,7 @@ def verdicts(campaign: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Injected beside diagnosed, and why."""
     right = sum(row["verdict"] == "right" for row in rows)
     shown = table(
-        ["run", "injected", "incidents", "lag (ms)", "slowdown", "named cause", "verdict", "evidence"],
+        ["run", "injected", "named cause", "verdict", "incidents", "lag (ms)", "slowdown", "evidence"],
         [[row[key] for key in _VERDICT] for row in rows[:MOST_CELLS]],
     )
     return (
@@ -129,15 +122,8 @@ def verdicts(campaign: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 _VERDICT = (
-    "run_id",
-    "scenario",
-    "incidents",
-    "lag_ms",
-    "slowdown",
-    "named_cause",
-    "verdict",
-    "evidence",
-)
+    "run_id", "scenario", "named_cause", "verdict", "incidents", "lag_ms", "slowdown", "evidence",
+)  # fmt: skip
 
 
 def links(home: str, campaign: str) -> str:
