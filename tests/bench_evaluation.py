@@ -179,12 +179,17 @@ def ask(url: str, model: str, ended: threading.Event) -> None:
 
 
 def scored(engine: str, home: Path, parts: Sequence[str] = (FULL, DOSES, SHIFT, NORMAL)) -> list[Row]:
-    """Train on `train`, judge the other parts, and write the rows of detection_metrics that are returned."""
+    """Train on `train`, judge the other parts, and write the rows of detection_metrics that are returned.
+
+    Their incidents and named causes are written, too, by the same models.
+    """
     import pandas as pd
 
+    from tasks.deepdive.diagnose import diagnose_campaign
     from tasks.lake import campaigns_of, write_frame
     from tasks.lake_tables import publish
     from tasks.sentinel.backtest import judged_by
+    from tasks.sentinel.detect import detect_campaign
     from tasks.sentinel.metrics import run_rows
     from tasks.sentinel.registry import train_campaign
 
@@ -199,6 +204,9 @@ def scored(engine: str, home: Path, parts: Sequence[str] = (FULL, DOSES, SHIFT, 
         rows = [{**head, **row} for row in run_rows(judged)]
         write_frame(home, "detection_metrics", campaign, f"{model_id}-{LIVE}", pd.DataFrame(rows))
         found += rows
+    for name in there.values():
+        detect_campaign(home, name, trained_on=campaign)
+        diagnose_campaign(home, name)
     publish(home)
     return found
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from tasks.lake import write_frame
+from tasks.lake_tables import lake_connection
 from tests.bench_evaluation import (
     FULL,
     NORMAL,
@@ -63,6 +64,9 @@ def test_it_trains_on_the_training_campaign_alone_and_judges_the_others(home: Pa
     assert ours["cpu_quota"]["mean_slowdown"] == pytest.approx(2.4, abs=0.3)
     assert ours["cpu_quota"]["f1_of_ten_ratio"] > 0.95
     assert (ours["cpu_quota"]["slo_violations"], ours["cpu_quota"]["slo_foreseen_ratio"]) == (1, 1.0)
+    with lake_connection(home, name_of("vllm", FULL)) as con:
+        (incident,) = con.table("incidents").df().to_dict("records")
+    assert (incident["run_id"], incident["first_batch_index"] >= 400) == ("bad", True)
     text = "\n".join(tables(mine, {name: doses[0] for name, doses in STRENGTHS.items()}))
     assert "- normal: 0 false incidents in 0.01 h (2 runs): 0.00 an hour (0.00 to " in text
     assert "| cpu_quota quota_pct=30 | 1 | " in text

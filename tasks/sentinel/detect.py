@@ -61,13 +61,16 @@ class DetectSummary:
     drift: tuple[str, ...]
 
 
-def detect_campaign(home: Path, campaign: str) -> DetectSummary:
+def detect_campaign(home: Path, campaign: str, trained_on: str | None = None) -> DetectSummary:
     """Score every recorded batch of the campaign and write `batch_scores` and `incidents`.
 
-    Raises LprismError when the campaign has no model or no batch.
+    The models are its own, or those of the campaign `trained_on`. Raises LprismError when there is no model
+    or no batch.
     """
+    models_of = trained_on or campaign
+    with lake_connection(home, models_of) as con:
+        models = load_models(home, con, models_of)
     with lake_connection(home, campaign) as con:
-        models = load_models(home, con, campaign)
         frame = batch_features(con, campaign)
         slo = dict(execute(con, "run_objectives", campaign=campaign).fetchall())
     scored, unscored = score_runs(frame, models)
