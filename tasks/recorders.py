@@ -10,6 +10,10 @@ from typing import Any
 
 from tasks import server as servers
 from tasks.remote import HostError, Supervisor
+from tasks.server import Server
+
+SAMPLER_HZ = 10.0
+DEEP_HZ = 100.0  # cycles last 10 to 50 ms
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,30 @@ class Recorders:
             }
             for one in self.recorders
         ]  # fmt: skip
+
+
+def recorders_of(
+    server: Server, folder: str, *, session: int, cpus: list[int], gpus: list[int], seconds: float,
+    facts: Mapping[str, Any], is_deep: bool,
+) -> list[Recorder]:  # fmt: skip
+    """What records a server that is the process session `session` on these CPUs; at most so many seconds."""
+    until = ("--seconds", str(seconds))
+    about = ("--engine-session", str(session), "--cpus", ",".join(map(str, cpus)))
+    sampler = (
+        "--out", f"{folder}/counters.jsonl", *about, "--hz", str(DEEP_HZ if is_deep else SAMPLER_HZ), *until,
+        *(("--gpus", ",".join(map(str, gpus))) if gpus else ()),
+    )  # fmt: skip
+    metrics = (
+        "--out", f"{folder}/metrics.jsonl", "--url", f"{server.url}/metrics",
+        "--family", f"{server.engine.kind}:", *until,
+    )  # fmt: skip
+    slices = ("--out", f"{folder}/slices.jsonl", *about, *until)
+    deep = [Recorder("slices", "tasks.host.slices", slices, missing=lacks_slices(facts))]
+    return [
+        Recorder("sampler", "tasks.host.sampler", sampler, needed=True),
+        Recorder("metrics", "tasks.host.metrics", metrics),
+        *(deep if is_deep else []),  # it costs every switch of the server's threads
+    ]
 
 
 def lacks_slices(facts: Mapping[str, Any]) -> str | None:

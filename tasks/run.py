@@ -1,4 +1,4 @@
-"""One run: a cell executed on a host, from the load's start to the fetched bundle.
+"""One run: a cell executed on a host, from the load's start to its end; tasks/bundling.py fetches the bundle.
 
 Order of things (design, "One run"): load -> warm up -> effect before -> record -> baseline window ->
 fault on -> fault window -> effect during -> fault off -> effect after -> recovery window -> fetch.
@@ -7,15 +7,11 @@ never between the onset of the fault and its window, where it would help the det
 """
 
 import contextlib
-import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
 from typing import Any
 
 from tasks import attached, capture, clock_offset
@@ -25,30 +21,23 @@ from tasks.fault import Fault, UndoFailed
 from tasks.modes import DEEPDIVE, DeepDive
 from tasks.plan import Cell
 from tasks.progress import Progress, say
-from tasks.recorders import Recorder, Recorders, lacks_slices
-from tasks.recovery import Recovery, recovery_of
-from tasks.remote import HostError, LinkError, Supervisor
+from tasks.recorders import Recorder, Recorders, recorders_of
+from tasks.recovery import Recovery
+from tasks.remote import HostError, Supervisor
 from tasks.server import Server
 from tasks.settings import LprismError
-from tasks.spec import CampaignSpec, Host, masked
-from tasks.traces.manifest import MANIFEST
+from tasks.spec import CampaignSpec, Host
 
 FIRST_BATCHES = 20  # seen before the warm-up begins: the load runs
 LOAD_START_S = 120.0
 PROBE_CLOSE_S = 5.0
-SAMPLER_HZ = 10.0
-DEEP_HZ = 100.0  # cycles last 10 to 50 ms
 SETTLE_S = 0.3  # between the start of a recorder and the first window
 DEEP_SETTLE_S = 1.5  # perf opens an event on every CPU before it begins
 # The load must outlast the windows: so many prompts as a server this fast would finish in them and the slack.
 FASTEST_STEP_S = 0.004
 LOAD_SLACK_S = 30.0
-FAILED_SHARE = (
-    0.01  # of a run's requests: with more of them failed, the load was not the one that was asked for
-)
-FULL_BYTES = 1 << 20
+FAILED_SHARE = 0.01  # of a run's requests: with more of them failed, the load was not the one asked for
 FAULT_MARGIN_S = 60  # the fault ends by itself this long after it should have been undone
-
 
 Phase = dict[str, Any]  # {"name", "start_ns", "duration_ns"}, on the orchestrator's clock
 
@@ -87,13 +76,9 @@ class Run:
 
     def __post_init__(self) -> None:
         """Make what is asked again and again."""
+        iterations = self.spec.windows.deep_iterations
         self.captures = Captures(
-            self.supervisor,
-            self.server,
-            self.our_cpus,
-            self.deep,
-            self.spec.windows.deep_iterations,
-            self._check_alive,
+            self.supervisor, self.server, self.our_cpus, self.deep, iterations, self._check_alive
         )
 
     @property
@@ -204,28 +189,14 @@ class Run:
 
     def _recorders(self) -> list[Recorder]:
         """What records this run; each stops by itself a while after it should have been stopped."""
-        seconds, session = str(self.longest_s + LOAD_START_S), str(attached.session_of(self.server))
-        sampler = (
-            "--out", f"{self.folder}/counters.jsonl", "--engine-session", session,
-            "--cpus", ",".join(map(str, self.engine_cpus)),
-            "--hz", str(DEEP_HZ if self.deep else SAMPLER_HZ), "--seconds", seconds,
-            *(("--gpus", ",".join(map(str, self.host.gpus))) if self.host.gpus else ()),
-        )  # fmt: skip
-        metrics = (
-            "--out", f"{self.folder}/metrics.jsonl", "--url", f"{self.server.url}/metrics",
-            "--family", f"{self.server.engine.kind}:", "--seconds", seconds,
-        )  # fmt: skip
-        slices = (
-            "--out", f"{self.folder}/slices.jsonl", "--engine-session", session,
-            "--cpus", ",".join(map(str, self.engine_cpus)), "--seconds", seconds,
-        )  # fmt: skip
-        deep = [Recorder("slices", "tasks.host.slices", slices, missing=lacks_slices(self.facts))]
         return [
-            Recorder("sampler", "tasks.host.sampler", sampler, needed=True),
-            Recorder("metrics", "tasks.host.metrics", metrics),
-            *attached.log_recorder(self.server, self.folder, seconds),
-            *(deep if self.deep else []),  # it costs every switch of the server's threads
-        ]
+            *recorders_of(
+                self.server, self.folder, session=attached.session_of(self.server), cpus=self.engine_cpus,
+                gpus=self.host.gpus, seconds=self.longest_s + LOAD_START_S, facts=self.facts,
+                is_deep=self.deep is not None,
+            ),
+            *attached.log_recorder(self.server, self.folder, str(self.longest_s + LOAD_START_S)),
+        ]  # fmt: skip
 
     def _window(self, name: str, seconds: float) -> None:
         with self.phase(f"{name} window", seconds), self.captures.around(name, seconds):
@@ -327,111 +298,3 @@ class Run:
             yield
         finally:
             self.phases.append({"name": name, "start_ns": start, "duration_ns": time.monotonic_ns() - began})
-
-
-def execute(run: Run, home: Path, campaign: str) -> Path:
-    """Carry a run out and leave its bundle under <home>/bundles/<campaign>/, also when it fails.
-
-    Raises:
-        LinkError: the link was lost: there is a bundle only if this was the last try.
-        RunFailed: it failed; the bundle has the reason. UndoFailed: and the host is not clean.
-    """
-    error: LprismError | None = None
-    try:
-        run.carry_out()
-    except LprismError as raised:
-        error = _with_the_disk(run, raised)
-    finished = home / "bundles" / campaign / run.cell.run_id
-    draft = finished.with_name(f".{finished.name}.partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        draft.mkdir(parents=True)
-        error = _bundle(run, campaign, draft, error)
-        shutil.rmtree(finished, ignore_errors=True)
-        draft.rename(finished)
-    except OSError as raised:
-        raise LprismError(
-            f"{draft}: the records could not be stored: {raised.strerror or raised}"
-        ) from raised
-    if run.folder:
-        with contextlib.suppress(HostError):  # a copy left on the host is swept at the next visit
-            run.supervisor.ask("remove", run_folder=run.folder)
-    if isinstance(error, UndoFailed | LinkError):
-        raise error
-    if error:
-        raise RunFailed(f"{run.cell.run_id} ({run.cell.scenario}): {error}") from error
-    return finished
-
-
-def _with_the_disk(run: Run, error: LprismError) -> LprismError:
-    """The error, or one that names the host's full disk first: what dies of that cannot write why."""
-    if run.folder and not isinstance(error, LinkError | UndoFailed):
-        with contextlib.suppress(HostError):
-            free = int(run.supervisor.ask("disk_free"))
-            if free < FULL_BYTES:
-                full = f"{run.host.name}: the disk of {run.folder} is full, {free >> 10} KiB free"
-                return RunFailed(f"{full}: {error}")
-    return error
-
-
-def _bundle(run: Run, campaign: str, draft: Path, error: LprismError | None) -> LprismError | None:
-    """Fill the draft; returns what the run failed for. Raises LinkError while there is another try."""
-    fetched: list[dict[str, Any]] = []
-    try:
-        if run.folder:
-            with run.phase("fetch", 0.5):
-                fetched = _fetch(run, draft)
-    except LprismError as raised:
-        error = error or raised
-    if isinstance(error, LinkError) and not run.last_try:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise error
-    if not error:
-        with run.phase("compare recovery with baseline", 0.1):
-            run.recovery = recovery_of(draft, run.marks)
-    _write_manifest(draft, _manifest(run, campaign, str(error) if error else None, fetched))
-    return error
-
-
-def _fetch(run: Run, draft: Path) -> list[dict[str, Any]]:
-    """The run's files, each as in the manifest. Raises LprismError; what arrived stays in `draft`."""
-    try:
-        sums = run.supervisor.fetch(run.folder, draft)
-    except OSError as error:
-        raise RunFailed(f"{draft}: the records could not be stored: {error.strerror or error}") from error
-    return [{"name": name, "size_bytes": size, "sha256": digest} for name, (size, digest) in sums.items()]
-
-
-def _manifest(run: Run, campaign: str, reason: str | None, fetched: list[dict[str, Any]]) -> dict[str, Any]:
-    cell, engine = run.cell, run.server.engine
-    return {
-        "schema": 1, "run_id": cell.run_id, "campaign": campaign, "campaign_name": run.spec.name,
-        "status": "failed" if reason else "complete", "reason": reason,
-        "cell": {
-            "host": run.host.name, "planned_host": cell.host,
-            "engine": engine.kind, "engine_version": run.server.version,
-            "model": engine.model, "engine_args": masked(engine.args), "attached": engine.attach is not None,
-            "scenario": cell.scenario,
-            "anomaly": cell.anomaly, "strength": dict(cell.strength), "input_length": cell.input_length,
-            "output_length": cell.output_length, "concurrency": cell.concurrency, "mode": cell.mode,
-            "repetition": cell.repetition,
-        },
-        "engine_key": run.server.key, "seed": run.spec.seed, "run_order": cell.run_order,
-        "slo": run.spec.slo.model_dump(), "host_facts": run.facts, "engine_cpus": run.engine_cpus,
-        "our_cpus": run.our_cpus, "versions": {"engine": run.server.version, "python": run.facts["python"]},
-        "commands": {"engine": run.server.command, **run.commands}, "marks": run.marks, "phases": run.phases,
-        "effect": run.fault.effect if run.fault else None, "exit_codes": run.exit_codes,
-        "recorders": run.recorders.told() if run.recorders else [],
-        "captures": run.captures.taken,
-        "clock": asdict(run.clock) if run.clock else None,
-        "probe_errors": run.probe_errors, "requests": run.requests or None,
-        "recovery": run.recovery.told() if run.recovery else None,
-        "session": PurePosixPath(run.supervisor.folder).name, "files": fetched,
-    }  # fmt: skip
-
-
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    with (folder / MANIFEST).open("w") as file:
-        json.dump(manifest, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())

@@ -11,13 +11,14 @@ from typing import Any
 from tasks import attached, containers
 from tasks import server as servers
 from tasks.books import COMPLETE, FAILED, FREE_BYTES_A_CELL
+from tasks.bundling import execute
 from tasks.engine_spec import Engine
 from tasks.fault import Fault
 from tasks.modes import DEEPDIVE, DeepDive
 from tasks.plan import ENGINE_START_S, Cell
 from tasks.progress import Progress, say
 from tasks.remote import HostError, LinkError, Supervisor
-from tasks.run import Phase, Run, RunFailed, execute
+from tasks.run import Phase, Run, RunFailed
 from tasks.server import Server
 from tasks.settings import LprismError, cache_path
 from tasks.spec import LAB, CampaignSpec, Host

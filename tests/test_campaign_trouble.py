@@ -41,6 +41,7 @@ def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host is asked again soon, and given up soon."""
     monkeypatch.setattr("tasks.work.BACKOFF_S", (0.1,))
     monkeypatch.setattr("tasks.work.BUSY_POLL_S", 0.2)
+    monkeypatch.setattr("tasks.work.BUSY_WAIT_S", 60.0)
 
 
 @contextmanager
