@@ -136,7 +136,9 @@ def test_failed_runs_do_not_count_and_unknown_campaigns_are_named(con: duckdb.Du
     add(con, "a", OLD)
     add(con, "b", OLD)
     add(con, "b", [200.0, 200.0], status="failed")
-    assert set(verdicts(compared(con, "a", "b")).values()) == {"no difference"}
+    comparison = compared(con, "a", "b")
+    assert set(verdicts(comparison).values()) == {"no difference"}
+    assert {row["after_runs"] for row in comparison["rows"]} == {4}
     with pytest.raises(LprismError, match=r"campaign nightly has no complete run .* the warehouse has a"):
         compared(con, "a", "nightly")
 

@@ -178,7 +178,7 @@ def test_a_hostile_strength_stays_text(con: duckdb.DuckDBPyConnection) -> None:
     """The parameter's name is the axis of a picture: it is no element and no formula there either."""
     con.execute("INSERT INTO campaigns BY NAME SELECT 'c' AS campaign")
     for number in (1, 2):
-        add_dose(con, number, json.dumps({HOSTILE[:30]: number}), 20)
+        add_dose(con, number, json.dumps({HOSTILE[:31]: number}), 20)
     page, found = page_of(con, "c"), Elements()
     found.feed(page)
     assert "script" not in found.names
