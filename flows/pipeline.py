@@ -44,6 +44,10 @@ def pipeline(
         train(folder, name, spec.seed)
         diagnose(folder, name)
         report(name, folder)
+    except LprismError as error:
+        if left:  # what it could not analyse is what it could not run
+            raise LprismError(f"{left}\n{error}") from error
+        raise
     finally:
         loaded.result()
     if left:

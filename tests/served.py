@@ -37,7 +37,6 @@ class Serve:
 
     home: Path
     url: str
-    process: subprocess.Popen[str]
     wait_s: float = WAIT_S
 
     def ask(self, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
@@ -113,7 +112,7 @@ def served(home: Path) -> Iterator[Serve]:
         assert process.stdout
         told = [process.stdout.readline() for _ in range(5)]
         assert told[-1] == "Ctrl-C stops it\n", told
-        yield Serve(home, f"http://127.0.0.1:{port}", process)
+        yield Serve(home, f"http://127.0.0.1:{port}")
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=WAIT_S)
