@@ -72,15 +72,67 @@ def train(
     _show(_published(chosen, campaign, "training", lambda: train_campaign(chosen, campaign, seed, engine)))
 
 
-def diagnose(campaign: options.Campaign, *, home: options.Home = None) -> None:
-    """Score a campaign's batches, merge alarms into incidents, and name the cause of each."""
-    chosen = options.home_of(home, campaign)
+def diagnose(
+    normal: Annotated[
+        str | None,
+        typer.Argument(metavar="[NORMAL | RUN]", help="A run; alone, its longest incident is diagnosed."),
+    ] = None,
+    abnormal: Annotated[
+        str | None, typer.Argument(metavar="[ABNORMAL]", help="The run whose difference is to be explained.")
+    ] = None,
+    *,
+    campaign: Annotated[
+        str | None, typer.Option(metavar="C", help="Every incident of a campaign instead.")
+    ] = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Name the cause that sets an abnormal run apart from a normal one; or of incidents.
+
+    With --campaign: score its batches, merge alarms into incidents, and name the cause of each.
+    """
+    if (normal is None) == (campaign is None):
+        raise typer.BadParameter("give two runs, one run, or --campaign")
+    if campaign is not None:
+        _diagnose_campaign(options.home_of(home, campaign), campaign, as_json=as_json)
+        return
+    from tasks.deepdive.diagnose_pair import diagnose_run, diagnose_runs
+    from tasks.settings import home_path
+
+    chosen, run = home_path(home), str(normal)
+    with busy("diagnosing"):
+        found = diagnose_runs(chosen, run, abnormal) if abnormal else diagnose_run(chosen, run)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        _show_causes(asdict(found))
+
+
+def _show_causes(found: dict[str, Any]) -> None:
+    for warning in found["warnings"]:
+        typer.echo(f"warning: {printable(warning)}", err=True)
+    for one in found["causes"]:
+        on = f" on {printable(one['device'])}" if one["device"] else ""
+        sure = f"score {one['score']:.2f}, confidence {one['confidence']:.2f}"
+        typer.echo(f"{one['rank']}. {one['cause']}{on} ({sure})")
+        for part in one["evidence"]:
+            typer.echo(f"   - {printable(part)}")
+    typer.echo(f"baseline rules: {', '.join(one['cause'] for one in found['baseline']) or 'not asked'}")
+    typer.echo(f"matched cycles: {found['matched_cycles']}")
+
+
+def _diagnose_campaign(chosen: "Path", campaign: str, *, as_json: bool) -> None:
     from tasks.deepdive.diagnose import diagnose_campaign
     from tasks.sentinel.detect import detect_campaign
 
     # Incidents first: they must be those of the models that are there now.
-    _show(_published(chosen, campaign, "detecting", lambda: detect_campaign(chosen, campaign)))
-    _show(_published(chosen, campaign, "diagnosing", lambda: diagnose_campaign(chosen, campaign)))
+    detected = _published(chosen, campaign, "detecting", lambda: detect_campaign(chosen, campaign))
+    named = _published(chosen, campaign, "diagnosing", lambda: diagnose_campaign(chosen, campaign))
+    if as_json:
+        print_json({"detected": asdict(detected), "diagnosed": asdict(named)})
+        return
+    _show(detected)
+    _show(named)
 
 
 def compare(

@@ -79,11 +79,16 @@ def decode_times_ms(batches: pd.DataFrame, incident: Span, others: Sequence[Span
     return float(before.median()) / 1e6, float(now.median()) / 1e6
 
 
-def examine(samples: pd.DataFrame, clause: Clause) -> Finding | None:
+def examine(samples: pd.DataFrame, clause: Clause, least_before: int = LEAST_BEFORE) -> Finding | None:
     """Grade one clause on every device it may mean and give the best; None where samples are too few."""
-    found = [_finding(clause, rows) for rows in _candidates(samples, clause)]
-    known = [finding for finding in found if finding is not None]
+    known = examine_each(samples, clause, least_before)
     return max(known, key=lambda one: (one.grade, abs(one.now - one.before)), default=None)
+
+
+def examine_each(samples: pd.DataFrame, clause: Clause, least_before: int = LEAST_BEFORE) -> list[Finding]:
+    """Grade one clause on every device that it may mean and that has `least_before` usual samples."""
+    found = [_finding(clause, rows, least_before) for rows in _candidates(samples, clause)]
+    return [finding for finding in found if finding is not None]
 
 
 def plain(name: object) -> str:
@@ -142,10 +147,10 @@ def _busiest_pid(samples: pd.DataFrame) -> float | None:
     return float(growth.index[int(growth.to_numpy().argmax())])
 
 
-def _finding(clause: Clause, rows: pd.DataFrame) -> Finding | None:
+def _finding(clause: Clause, rows: pd.DataFrame, least_before: int) -> Finding | None:
     now = rows["value"][rows["side"] == INCIDENT].to_numpy(dtype=np.float64)
     before = rows["value"][rows["side"] == REFERENCE].to_numpy(dtype=np.float64)
-    if not len(now) or (clause.compares and (len(now) < LEAST_NOW or len(before) < LEAST_BEFORE)):
+    if not len(now) or (clause.compares and (len(now) < LEAST_NOW or len(before) < least_before)):
         return None
     grade = _shift(clause, before, now) if clause.compares else _share(clause, now)
     pid = rows["pid"].dropna()

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.deepdive.compare import Finding, Span, decode_times_ms, examine, run_samples
+from tasks.deepdive.compare import LEAST_BEFORE, Finding, Span, decode_times_ms, examine, run_samples
 from tasks.deepdive.signatures import NONE, Clause, Signature, Signatures, load_signatures
 from tasks.lake import write_frame
 from tasks.lake_tables import lake_connection
@@ -63,13 +63,16 @@ class DiagnoseSummary:
 
 
 @dataclass(frozen=True)
-class _Scored:
+class Scored:
+    """A cause, how well its signature fits in [0, 1], and what each of its clauses found."""
+
     cause: str
     score: float
     findings: tuple[Finding, ...]
 
     @property
     def samples(self) -> int:
+        """The fewest samples of the abnormal side that a required clause rests on."""
         counts = [one.samples for one in self.findings if one.clause.required and one.grade > 0]
         return min(counts, default=0)
 
@@ -92,31 +95,38 @@ def diagnose_campaign(home: Path, campaign: str) -> DiagnoseSummary:
 
 
 def diagnose_incident(
-    counters: pd.DataFrame, batches: pd.DataFrame, spans: list[Span], index: int, signatures: Signatures
+    counters: pd.DataFrame,
+    batches: pd.DataFrame,
+    spans: list[Span],
+    index: int,
+    signatures: Signatures,
+    masked: frozenset[str] = frozenset(),
 ) -> list[Diagnosis]:
     """Rank the causes of incident `index` of a run; `spans` are all its incidents (start_ns, end_ns).
 
     `counters` and `batches` are the rows of run_counters.sql and run_batches.sql. Gives one to MOST_RANKS
-    causes, best first; `none` comes first where no signature reaches the file's threshold.
+    causes, best first; `none` comes first where no signature reaches the file's threshold. A counter or
+    measure in `masked` is simply not there.
     """
     others = spans[:index] + spans[index + 1 :]
     samples = run_samples(counters, batches, spans[index], others)
+    samples = samples[~samples["counter_name"].isin(masked)]
     scored = [score(samples, signature) for signature in signatures.causes]
     ranked = sorted((one for one in scored if one.score >= LEAST_SCORE), key=lambda one: -one.score)
     steps = _steps(*decode_times_ms(batches, spans[index], others))
-    named = [_diagnosis(one, ranked, steps) for one in ranked]
+    named = [diagnosis_of(one, ranked, steps) for one in ranked]
     if not ranked or ranked[0].score < signatures.threshold:
         outside = [finding for clause in signatures.outside if (finding := examine(samples, clause))]
-        named.insert(0, _nothing_fits(ranked, samples, outside, signatures.threshold, steps))
+        named.insert(0, nothing_fits(ranked, samples, outside, signatures.threshold, steps))
     return named[:MOST_RANKS]
 
 
-def score(samples: pd.DataFrame, signature: Signature) -> _Scored:
+def score(samples: pd.DataFrame, signature: Signature, least_before: int = LEAST_BEFORE) -> Scored:
     """Score one signature in [0, 1]: mean grade by weight, times the least required, less what contradicts.
 
     A clause whose counter was not recorded counts neither for nor against; if required, the score is 0.
     """
-    findings = [(clause, examine(samples, clause)) for clause in signature.clauses]
+    findings = [(clause, examine(samples, clause, least_before)) for clause in signature.clauses]
     known = tuple(finding for _, finding in findings if finding is not None)
     contradiction = 1.0
     for finding in known:
@@ -127,7 +137,7 @@ def score(samples: pd.DataFrame, signature: Signature) -> _Scored:
     total = sum(clause.weight for clause, _ in graded)
     mean = sum(clause.weight * grade for clause, grade in graded) / total if total else 0.0
     required = min(grade or 0.0 for clause, grade in groups if clause.required)
-    return _Scored(signature.cause, mean * required * contradiction, known)
+    return Scored(signature.cause, mean * required * contradiction, known)
 
 
 def _groups(findings: list[tuple[Clause, Finding | None]]) -> list[tuple[Clause, float | None]]:
@@ -170,7 +180,8 @@ def _quiet_row(run: dict[Hashable, Any]) -> dict[str, Any]:
     return {"run_id": run["run_id"], "incident_index": None, "rank": 1, **span, **vars(quiet)}
 
 
-def _diagnosis(scored: _Scored, ranked: list[_Scored], steps: str) -> Diagnosis:
+def diagnosis_of(scored: Scored, ranked: list[Scored], steps: str) -> Diagnosis:
+    """Put a scored cause in words; near rivals and few samples lower the confidence."""
     rivals = [one.score for one in ranked if one is not scored]
     margin = max(scored.score - max(rivals, default=0.0), 0.0)
     confidence = scored.score * (0.5 + 0.5 * margin) * scored.samples / (scored.samples + HALF_SAMPLES)
@@ -179,9 +190,10 @@ def _diagnosis(scored: _Scored, ranked: list[_Scored], steps: str) -> Diagnosis:
     return Diagnosis(scored.cause, scored.score, confidence, _device(scored), evidence)
 
 
-def _nothing_fits(
-    ranked: list[_Scored], samples: pd.DataFrame, outside: list[Finding], threshold: float, steps: str
+def nothing_fits(
+    ranked: list[Scored], samples: pd.DataFrame, outside: list[Finding], threshold: float, steps: str
 ) -> Diagnosis:
+    """Say that no cause fits, which came closest, and what was seen that is no cause of ours."""
     best = ranked[0].score if ranked else 0.0
     closest = f"the closest is {ranked[0].cause} with {best:.2f}" if ranked else "none comes near"
     told = [finding.sentence() for finding in outside if finding.grade >= TOLD_GRADE]
@@ -193,7 +205,7 @@ def _nothing_fits(
     return Diagnosis(NONE, 1.0 - best, confidence, "", "; ".join(parts))
 
 
-def _device(scored: _Scored) -> str:
+def _device(scored: Scored) -> str:
     required = [one for one in scored.findings if one.clause.required and one.device]
     return max(required, key=lambda one: one.grade).device if required else ""
 

@@ -37,52 +37,57 @@ CAUSES = frozenset(
 BATCH_MEASURES = frozenset(
     {"batch_size", "kv_tokens", "new_input_tokens", "waiting", "batches_out_of_domain"}
 )
-COUNTERS = BATCH_MEASURES | frozenset(
-    {
-        "cpu_frequency",
-        "cpu_steal",
-        "cpu_usage",
-        "disk_usage",
-        "gpu_frequency",
-        "gpu_link_receive",
-        "gpu_link_transmit",
-        "gpu_mem_frequency",
-        "gpu_mem_used",
-        "gpu_pcie_receive",
-        "gpu_pcie_transmit",
-        "gpu_power",
-        "gpu_sm_frequency",
-        "gpu_sm_occupancy",
-        "gpu_sm_util",
-        "gpu_temp",
-        "gpu_throttle_reasons",
-        "gpu_usage",
-        "host_cpu_usage",
-        "host_mem_usage",
-        "host_swap_in",
-        "host_swap_out",
-        "host_swap_usage",
-        "net_rx",
-        "net_tx",
-        "other_cpu_usage",
-        "other_process_avx512_age",
-        "other_process_cpu_usage",
-        "pressure_cpu",
-        "pressure_io",
-        "pressure_memory",
-        "process_cgroup_cpu_usage",
-        "process_cgroup_mem_used",
-        "process_cgroup_quota",
-        "process_cgroup_throttled",
-        "process_cgroup_throttled_periods",
-        "process_cpu_usage",
-        "process_gpu_mem_used",
-        "process_gpu_usage",
-        "process_mem_rss",
-        "process_mem_swap",
-        "process_mem_usage",
-        "process_runq_wait",
-    }
+CALL_TIME_MEASURES = frozenset({"kernel_time", "comm_time", "copy_time", "op_time", "syscall_time"})
+COUNTERS = (
+    BATCH_MEASURES
+    | CALL_TIME_MEASURES
+    | frozenset(
+        {
+            "cpu_frequency",
+            "cpu_steal",
+            "cpu_usage",
+            "disk_usage",
+            "gpu_frequency",
+            "gpu_link_receive",
+            "gpu_link_transmit",
+            "gpu_mem_frequency",
+            "gpu_mem_used",
+            "gpu_pcie_receive",
+            "gpu_pcie_transmit",
+            "gpu_power",
+            "gpu_sm_frequency",
+            "gpu_sm_occupancy",
+            "gpu_sm_util",
+            "gpu_temp",
+            "gpu_throttle_reasons",
+            "gpu_usage",
+            "host_cpu_usage",
+            "host_mem_usage",
+            "host_swap_in",
+            "host_swap_out",
+            "host_swap_usage",
+            "net_rx",
+            "net_tx",
+            "other_cpu_usage",
+            "other_process_avx512_age",
+            "other_process_cpu_usage",
+            "pressure_cpu",
+            "pressure_io",
+            "pressure_memory",
+            "process_cgroup_cpu_usage",
+            "process_cgroup_mem_used",
+            "process_cgroup_quota",
+            "process_cgroup_throttled",
+            "process_cgroup_throttled_periods",
+            "process_cpu_usage",
+            "process_gpu_mem_used",
+            "process_gpu_usage",
+            "process_mem_rss",
+            "process_mem_swap",
+            "process_mem_usage",
+            "process_runq_wait",
+        }
+    )
 )
 EVIDENCE_FIELDS = frozenset({"before", "now", "device", "process", "pid"})
 CHOICES = {
@@ -126,12 +131,23 @@ class Signature:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A trivial rule: a counter's median beyond `factor` (below 1: under it) of the normal one."""
+
+    cause: str
+    counter: str
+    factor: float
+
+
+@dataclass(frozen=True)
 class Signatures:
-    """The whole file: the score that names a cause, the causes, and what lies outside of them."""
+    """The whole file: the score that names a cause, causes, what lies outside, those of pairs, the rules."""
 
     threshold: float
     causes: tuple[Signature, ...]
     outside: tuple[Clause, ...]
+    pairs: tuple[Signature, ...] = ()
+    baseline: tuple[Rule, ...] = ()
 
 
 def load_signatures(path: Path = SIGNATURES_FILE) -> Signatures:
@@ -140,12 +156,26 @@ def load_signatures(path: Path = SIGNATURES_FILE) -> Signatures:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise LprismError(f"{path.name} cannot be read as TOML: {error}") from error
-    _check_keys(content, ("threshold", "signature", "outside"), path.name)
+    _check_keys(content, ("threshold", "signature", "outside", "pair", "baseline"), path.name)
     threshold = _number(content.get("threshold"), f"{path.name}: threshold")
     causes = tuple(_signature(entry, path.name) for entry in content.get("signature", []))
     outside = tuple(_clause(entry, f"{path.name}, outside") for entry in content.get("outside", []))
-    _check_causes([signature.cause for signature in causes], path.name)
-    return Signatures(threshold, causes, outside)
+    pairs = tuple(_signature(entry, path.name) for entry in content.get("pair", []))
+    for some in (causes, pairs):
+        _check_causes([signature.cause for signature in some], path.name)
+    rules = tuple(_rule(entry, path.name) for entry in content.get("baseline", []))
+    return Signatures(threshold, causes, outside, pairs, rules)
+
+
+def _rule(entry: dict[str, Any], where: str) -> Rule:
+    where = f"{where}, baseline {entry.get('cause', '?')}"
+    _check_keys(entry, ("cause", "counter", "factor"), where)
+    _check_known(entry.get("cause"), CAUSES, f"{where}: cause")
+    _check_known(entry.get("counter"), COUNTERS, f"{where}: counter")
+    factor = _number(entry.get("factor"), f"{where}: factor")
+    if factor <= 0 or factor == 1:
+        raise LprismError(f"{where}: factor must be above 0, and not 1")
+    return Rule(entry["cause"], entry["counter"], factor)
 
 
 def _signature(entry: dict[str, Any], where: str) -> Signature:
