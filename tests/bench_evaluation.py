@@ -178,6 +178,14 @@ def ask(url: str, model: str, ended: threading.Event) -> None:
             answer.read()
 
 
+def has_runs(home: Path, campaign: str) -> bool:
+    """Whether a complete run of a campaign lies in the lake."""
+    from tasks.lake_tables import lake_connection
+
+    with lake_connection(home, campaign) as con:
+        return "complete" in {status for (status,) in con.table("runs").select("status").fetchall()}
+
+
 def scored(engine: str, home: Path, parts: Sequence[str] = (FULL, DOSES, SHIFT, NORMAL)) -> list[Row]:
     """Train on `train`, judge the other parts, and write the rows of detection_metrics that are returned.
 
@@ -186,7 +194,7 @@ def scored(engine: str, home: Path, parts: Sequence[str] = (FULL, DOSES, SHIFT, 
     import pandas as pd
 
     from tasks.deepdive.diagnose import diagnose_campaign
-    from tasks.lake import campaigns_of, write_frame
+    from tasks.lake import write_frame
     from tasks.lake_tables import publish
     from tasks.sentinel.backtest import judged_by
     from tasks.sentinel.detect import detect_campaign
@@ -194,7 +202,7 @@ def scored(engine: str, home: Path, parts: Sequence[str] = (FULL, DOSES, SHIFT, 
     from tasks.sentinel.registry import train_campaign
 
     campaign, found = name_of(engine, TRAIN), []
-    there = {part: name_of(engine, part) for part in parts if name_of(engine, part) in campaigns_of(home)}
+    there = {part: name_of(engine, part) for part in parts if has_runs(home, name_of(engine, part))}
     for model_id in train_campaign(home, campaign, spec_of(engine, TRAIN).seed).champions:
         judged: list[Judged] = []
         for part, name in there.items():

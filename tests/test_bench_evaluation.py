@@ -8,6 +8,7 @@ import pytest
 from tasks.lake import write_frame
 from tasks.lake_tables import lake_connection
 from tests.bench_evaluation import (
+    DOSES,
     FULL,
     NORMAL,
     PARTS,
@@ -44,10 +45,11 @@ def write_part(home: Path, part: str, frame: pd.DataFrame, strength: str | None 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three training sessions, two other normal ones, one with more load, one under a quota."""
+    """Three training sessions, two other normal ones, one with more load, one under a quota, a failed one."""
     place = tmp_path_factory.mktemp("home")
     write_part(place, TRAIN, pd.concat([session(f"train{index}", index) for index in range(3)]))
     write_part(place, NORMAL, pd.concat([session(f"normal{index}", 10 + index) for index in range(2)]))
+    write_part(place, DOSES, session("failed", 30).assign(status="failed"))
     write_part(place, SHIFT, session("shift", 20))
     write_part(place, FULL, session("bad", 9, slow=slice(400, 650)).assign(scenario="cpu_quota"), QUOTA)
     return place
