@@ -13,6 +13,7 @@ from tasks.deepdive.diagnose_pair import PairDiagnosis, diagnose_samples
 from tasks.deepdive.pair_samples import pair_samples, sided_samples
 from tasks.deepdive.side import Side, SideRows, side_rows
 from tasks.deepdive.signatures import load_signatures
+from tasks.lake import write_frame
 from tasks.lake_tables import lake_connection
 from tests.tree import ROOT
 
@@ -89,6 +90,24 @@ def test_a_masked_counter_is_not_there(home: Path) -> None:
     assert "gpu_sm_frequency" not in set(given.samples["counter_name"])
     causes = {one["cause"] for one in diagnose_samples(given, load_signatures()).causes}
     assert "gpu_instability" not in causes
+
+
+def test_counters_alone_are_said_and_trusted_less(tmp_path: Path) -> None:
+    """Four GPUs under one name, one of them busy: the link is named, no GPU is, and a warning says why."""
+    for run, busy in {"before": 1.0, "after": 500.0}.items():
+        rows = [
+            {"run_id": run, "counter_name": "gpu_link_transmit", "device": None, "pid": None,
+             "process_name": None, "start_ns": second * 1_000_000_000 + gpu * 1000, "duration_ns": 0,
+             "value": (busy if gpu == 2 else 1.0) + second / 100}
+            for second in range(10) for gpu in range(4)
+        ]  # fmt: skip
+        write_frame(tmp_path, "counters", "c", run, pd.DataFrame(rows))
+    with lake_connection(tmp_path, "c") as con:
+        found = diagnose_samples(pair_samples(con, Side("before"), Side("after")), load_signatures())
+    first = found.causes[0]
+    assert (first["cause"], first["device"]) == ("gpu_memory_squeeze_out_NVLink", None)
+    assert first["confidence"] <= 0.5
+    assert "from counters alone" in found.warnings[0]
 
 
 def side(

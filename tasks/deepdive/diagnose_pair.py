@@ -19,7 +19,7 @@ from tasks.deepdive.diagnose import (
     nothing_fits,
     score,
 )
-from tasks.deepdive.pair_samples import pair_samples
+from tasks.deepdive.pair_samples import UNNAMED, pair_samples
 from tasks.deepdive.side import Side
 from tasks.deepdive.signatures import CALL_TIME_MEASURES, NONE, Signatures, load_signatures
 from tasks.lake_runs import find_run
@@ -163,7 +163,7 @@ def _devices(samples: pd.DataFrame, scored: Scored) -> str | None:
         one.device
         for clause in counted
         for one in examine_each(samples, clause, LEAST_BEFORE)
-        if one.grade >= TOLD_GRADE and one.device
+        if one.grade >= TOLD_GRADE and one.device not in {"", UNNAMED}
     }
     return ", ".join(sorted(found)) or None
 

@@ -38,6 +38,7 @@ CALL_TIMES = {
     "disk_read_and_write": "syscall_time",
     "memory": "syscall_time",
 }
+UNNAMED = "one of its devices"
 COLUMNS = ("counter_name", "device", "pid", "process_name", "start_ns", "end_ns", "value", "side")
 
 
@@ -177,10 +178,26 @@ def _counters_alone(con: duckdb.DuckDBPyConnection, normal: Side, abnormal: Side
     for name, side in ((REFERENCE, normal), (INCIDENT, abnormal)):
         rows = execute(con, "run_counters", run_id=side.run_id).df()
         rows = rows.assign(side=name, end_ns=rows["start_ns"] + rows["duration_ns"].fillna(0))
-        parts.append(rows.assign(device=rows["device"].fillna("")))
+        parts.append(_told_apart(rows).assign(device=rows["device"].fillna(UNNAMED)))
     joined = _joined(parts)
     told = "diagnosed from counters alone" if len(joined) else "neither cycles nor counters: nothing to go by"
     return PairSamples(joined, 0, (f"{why}; {told}",))
+
+
+def _told_apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """Where the source names neither device nor process, the n-th lowest of each tick is one series.
+
+    Of eight GPUs under one name, the median over all says nothing of one that changed. Samples nearer than a
+    quarter of the counter's longest gap are of one tick.
+    """
+    unnamed = rows[rows["device"].isna() & rows["pid"].isna()].sort_values(["counter_name", "start_ns"])
+    gap = unnamed.groupby("counter_name")["start_ns"].diff().fillna(0)
+    is_new = 4 * gap >= gap.groupby(unnamed["counter_name"]).transform("max").clip(lower=1)
+    tick = is_new.groupby(unnamed["counter_name"]).cumsum()
+    by_value = unnamed.assign(tick=tick).sort_values("value", kind="stable")
+    return rows.assign(
+        pid=rows["pid"].astype("Int64").fillna(by_value.groupby(["counter_name", "tick"]).cumcount())
+    )
 
 
 def _empty() -> pd.DataFrame:
