@@ -141,6 +141,24 @@ def test_a_slow_clock_is_named_only_where_kernels_are_slower() -> None:
     assert diagnosed(side(), idle).causes[0]["cause"] == "none"
 
 
+def ranked(spin: float) -> SideRows:
+    """Two ranks with a collective of their own; it takes `spin` times as long on the first."""
+    one, parts = side().usage, []
+    for pid in (1, 2):
+        collective = one[one["function_name"] == "a"].assign(function_name="all", function_class="gpu_comm")
+        collective["duration_ns"] *= spin if pid == 1 else 1.0
+        parts.append(pd.concat([one, collective]).assign(pid=pid, device=f"GPU {pid}", rank=pid))
+    return SideRows(pd.concat(parts, ignore_index=True), side().times)
+
+
+def test_the_spinning_of_a_rank_that_comes_first_is_no_slow_communication() -> None:
+    """It waits for the other: its time is left out of what communication took."""
+    sound = sided_samples(ranked(1.0), ranked(1.2)).samples
+    spinning = sided_samples(ranked(1.0), ranked(20.0)).samples
+    assert "comm_time" in set(sound["counter_name"])
+    assert "comm_time" not in set(spinning["counter_name"])
+
+
 def test_one_cycle_names_nothing() -> None:
     """One cycle a side may be anything: `none`, little confidence, and a warning."""
     found = diagnosed(side(cycles=1), side(clock=300.0, kernel_ms=3.0, cycles=1))
