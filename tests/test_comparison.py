@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from tasks.cli.main import app
 from tasks.deepdive.comparison import Compared, compare_campaign, compared
-from tasks.deepdive.like import MOST_CYCLES, NO_MODE
+from tasks.deepdive.like import LEVELS, MOST_CYCLES, NO_MODE
 from tasks.deepdive.ranks import corrected, p_values, shifts
 from tasks.deepdive.side import Pair, Side, process_pairs
 from tasks.lake import write_frame
@@ -132,6 +132,7 @@ def steps(call_us: float, count: int = 6, first: int = 1, **other: Any) -> list[
 def test_a_prefill_is_not_compared_with_a_decode_step(con: duckdb.DuckDBPyConnection) -> None:
     """More prefill in the load, a larger batch, a longer context: nothing of it passes for a slow device."""
     normal = steps(10) + steps(90, 2, 11, mode="prefill") + steps(20, 2, 21, batch=16)
+    normal += steps(0.1, 9, 91, mode="idle")
     now = steps(10, first=31) + steps(90, 9, 41, mode="prefill") + steps(20, 9, 51, batch=16)
     now += steps(70, 9, 71, kv_tokens=64_000) + steps(0.1, 9, 91, mode="idle")
     [row] = compare(con, normal, now).rows.to_dict("records")
@@ -189,6 +190,15 @@ def test_a_counter_has_as_many_samples_as_were_taken_not_as_there_are_cycles(
     assert row["p_value"] == 1.0  # the time is measured in every cycle, and did not move
 
 
+def test_a_counter_that_is_missing_in_some_cycles_makes_no_second_row(con: duckdb.DuckDBPyConnection) -> None:
+    """Its function's time is that of all cycles."""
+    lacking = [
+        (of, [row | {"metric_name": None, "mu_pct": None} for row in rows]) for of, rows in steps(10, 3, 7)
+    ]
+    [row] = compare(con, steps(10) + lacking, steps(10)).rows.to_dict("records")
+    assert (row["metric_name"], row["normal_cycles"]) == ("gpu_usage", 9)
+
+
 def test_samples_of_devices_without_a_name_are_of_one_time(con: duckdb.DuckDBPyConnection) -> None:
     """Eight GPUs under one counter, a few ms apart once a second: samples are counted in seconds."""
     for run in ("normal", "abnormal"):
@@ -214,12 +224,12 @@ def rank(pid: int, compute: float, spin: float, first: int = 1) -> list[tuple[Ro
 
 
 def test_what_spins_until_the_other_rank_comes_is_marked(con: duckdb.DuckDBPyConnection) -> None:
-    """One GPU becomes four times slower: all its work is slow; what the other rank waits in is told."""
-    rows = compare(con, rank(0, 1, 12) + rank(1, 1, 10), rank(0, 1, 500) + rank(1, 4, 14)).rows
+    """One GPU becomes eight times slower: all its work is slow; what the other rank waits in is told."""
+    rows = compare(con, rank(0, 1, 12) + rank(1, 1, 10), rank(0, 1, 500) + rank(1, 8, 14)).rows
     waits = rows.groupby("function_name")["is_waiting"].agg(["all", "any"])
     assert waits[waits["any"]].index.tolist() == waits[waits["all"]].index.tolist() == ["combine"]
     work = rows[~rows["is_waiting"]].groupby("device")["slowdown"].median()
-    assert work.to_dict() == {"GPU 0": pytest.approx(1.0), "GPU 1": pytest.approx(4.0)}
+    assert work.to_dict() == {"GPU 0": pytest.approx(1.0), "GPU 1": pytest.approx(8.0)}
     assert set(rows["pairing"]) == {"strict"}
 
 
@@ -238,9 +248,11 @@ def test_processes_are_paired_with_their_like() -> None:
 
 def test_one_pid_on_two_hosts_is_two_processes(con: duckdb.DuckDBPyConnection) -> None:
     """Neither's cycles are taken for the other's, and it is told."""
-    found = compare(con, steps(10) + steps(30, hostname="other"), steps(20) + steps(30, hostname="other"))
-    slowdown = found.rows.set_index("hostname")["slowdown"].round(2).to_dict()
-    assert slowdown == {"h": 2.0, "other": 1.0}
+    now = steps(20) + steps(30, hostname="other", batch=16)
+    found = compare(con, steps(10) + steps(30, hostname="other"), now)
+    rows = found.rows.set_index("hostname")
+    assert rows["slowdown"].round(2).to_dict() == {"h": 2.0, "other": 1.0}
+    assert rows["matched_on"].to_dict() == {"h": LEVELS[0][0], "other": LEVELS[-1][0]}
     assert (
         "the normal side has processes of one pid on several hosts: each is taken by itself" in found.warnings
     )
