@@ -140,9 +140,10 @@ def error_by_load(panel: Any, known: Known) -> None:  # noqa: ANN401 - matplotli
 
 def control_chart(panel: Any, rows: "pd.DataFrame", champion: "Registered") -> None:  # noqa: ANN401 - matplotlib's
     """A run: how much slower than expected, mean of ten, over time; limit, alarms, the windows shaded."""
-    from tasks.sentinel.limits import score_session
+    from tasks.sentinel.limits import resumptions, score_session
 
-    scores = score_session(rows["duration_ns"].to_numpy(dtype=float), champion.model.expected_ns(rows))
+    actual = rows["duration_ns"].to_numpy(dtype=float)
+    scores = score_session(actual, champion.model.expected_ns(rows), resumptions(rows, actual))
     seconds = (rows["start_ns"] - rows["start_ns"].iloc[0]).to_numpy() / 1e9
     for name, shade in SHADES.items():
         window = seconds[(rows["run_window"] == name).to_numpy()]

@@ -30,6 +30,7 @@ from tasks.sentinel.limits import (
     SESSION_BATCHES,
     Scores,
     calibrate,
+    resumptions,
     score_session,
     session_level,
     smooth,
@@ -331,6 +332,22 @@ def test_smoothing_is_a_trailing_mean_of_ten_in_which_one_batch_counts_at_most_0
     expected[12:22] = 0.06
     assert smooth(residual) == pytest.approx(expected)
     assert smooth(np.full(12, 0.3))[[0, 9, 11]] == pytest.approx([0.03, 0.3, 0.3])
+
+
+@pytest.mark.parametrize(("gap_ms", "left_out", "after"), [(1000, 1, 0.03), (999, 1, 0.3), (1000, 0, 0.3)])
+def test_the_mean_begins_anew_after_a_second_that_is_not_scored(
+    gap_ms: int, left_out: int, after: float
+) -> None:
+    """What was slow before a gap says nothing of what comes after it; to idle leaves nothing out."""
+    index = np.arange(30)
+    rows = pd.DataFrame({"batch_index": index + left_out * (index > 14), "start_ns": index * 100 * MS})
+    rows.loc[15:, "start_ns"] += gap_ms * MS
+    scores = score_session(
+        np.full(30, 100.0 * MS), np.full(30, 100.0 * MS), resumptions(rows, np.full(30, 100.0 * MS))
+    )
+    smoothed = smooth(np.full(30, 0.3), scores.resumes)
+    assert smoothed[[14, 15, 24, 29]] == pytest.approx([0.3, after, 0.3, 0.3])
+    assert smooth(np.full(30, 0.3), None)[15] == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from collections import deque
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from tasks.sentinel.incidents import MERGE_GAP_NS, NS_PER_MS, severity
-from tasks.sentinel.limits import INCIDENT_ALARMS
+from tasks.sentinel.incidents import NS_PER_MS, severity
+from tasks.sentinel.limits import GAP_NS, INCIDENT_ALARMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,7 +91,7 @@ class Incidents:
     def take(self, row: Scored) -> list[Event]:
         """Take the next batch; returns what it opened and closed."""
         before, self._before = self._before, row
-        if before and row.index - before.index > 1 and row.start_ns - before.end_ns >= MERGE_GAP_NS:
+        if before and row.index - before.index > 1 and row.start_ns - before.end_ns >= GAP_NS:
             self._broken()
         if not row.alarm:
             self._broken()
@@ -133,7 +133,7 @@ class Incidents:
         if self.open is None:
             self._tail = []
             return []
-        if start_ns - self.open.last.end_ns < MERGE_GAP_NS:
+        if start_ns - self.open.last.end_ns < GAP_NS:
             return []
         said = [self._told(self.open, "incident_closed", "over")]
         self.open, self._tail = None, []

@@ -20,6 +20,7 @@ from tasks.sentinel.limits import (
     SESSION_CAP,
     Limit,
     Scores,
+    resumptions,
     score_session,
     watched,
 )
@@ -114,7 +115,7 @@ def _by_limits(rows: pd.DataFrame, judge: Registered, fault: dict[str, Any]) -> 
     check_unseen(rows, judge)
     actual = rows[judge.model.target].to_numpy(dtype=np.float64)
     model_ns = judge.model.expected_ns(rows)
-    scores = score_session(actual, model_ns)
+    scores = score_session(actual, model_ns, resumptions(rows, actual))
     level = float(np.median(np.log(actual / model_ns)))
     return [_one(rows, scores, actual, level, limit, fault) for limit in judge.limits]
 
@@ -128,7 +129,7 @@ def _one(
     fault: dict[str, Any],
 ) -> Judged:
     calibrated = limit.strategy.startswith(CALIBRATED)
-    alarm = watched(scores.residual, limit) > limit.limit
+    alarm = watched(scores, limit) > limit.limit
     strength, apply_ns, end_ns, slo_ms = (
         fault[name] for name in ("strength", "apply_ns", "end_ns", "slo_ms")
     )

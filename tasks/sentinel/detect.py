@@ -12,7 +12,7 @@ from tasks.lake_tables import lake_connection
 from tasks.sentinel.evaluate import CHAMPION
 from tasks.sentinel.features import INTERVAL, KEY, SESSION, TARGET, batch_features, in_domain, key_of
 from tasks.sentinel.incidents import find_incidents
-from tasks.sentinel.limits import score_session
+from tasks.sentinel.limits import resumptions, score_session
 from tasks.sentinel.registry import Registered, load_models
 from tasks.settings import LprismError
 from tasks.warehouse import execute
@@ -161,7 +161,8 @@ def score_run(rows: pd.DataFrame, judge: Registered, of_interval: Registered | N
     for one in (judge, of_interval):
         if one:
             check_unseen(rows, one)
-    scores = score_session(rows[TARGET].to_numpy(dtype=np.float64), judge.model.expected_ns(rows))
+    actual = rows[TARGET].to_numpy(dtype=np.float64)
+    scores = score_session(actual, judge.model.expected_ns(rows), resumptions(rows, actual))
     scored = rows[["run_id", "batch_index", "start_ns"]].assign(
         model_id=judge.model_id,
         actual_ns=rows[TARGET],
@@ -186,7 +187,8 @@ def _with_intervals(scored: pd.DataFrame, rows: pd.DataFrame, judge: Registered 
     if judge is None or not known.any():
         return scored.assign(**{name: told[name] for name in columns}, interval_limit_residual=None)
     some = rows[known]
-    scores = score_session(some[INTERVAL].to_numpy(dtype=np.float64), judge.model.expected_ns(some))
+    actual = some[INTERVAL].to_numpy(dtype=np.float64)
+    scores = score_session(actual, judge.model.expected_ns(some), resumptions(some, actual))
     told.loc[known, list(columns)] = np.column_stack(
         [np.rint(scores.expected_ns), scores.residual, scores.smoothed]
     )

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tasks.sentinel.features import SESSION, TARGET, WORKLOAD, training_rows
-from tasks.sentinel.limits import TIME_BLOCKS, Limit, Scores, calibrate, published_limits, score_session
+from tasks.sentinel.limits import (
+    TIME_BLOCKS,
+    Limit,
+    Scores,
+    calibrate,
+    published_limits,
+    resumptions,
+    score_session,
+)
 from tasks.sentinel.model import KIND, RECIPES, LatencyModel, fit
 
 if TYPE_CHECKING:
@@ -203,4 +211,5 @@ def errors_between(actual: Floats, expected: Floats) -> Errors:
 
 
 def _score(model: LatencyModel, rows: pd.DataFrame) -> Scores:
-    return score_session(rows[model.target].to_numpy(dtype=np.float64), model.expected_ns(rows))
+    actual = rows[model.target].to_numpy(dtype=np.float64)
+    return score_session(actual, model.expected_ns(rows), resumptions(rows, actual))

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.sentinel.limits import INCIDENT_ALARMS
+from tasks.sentinel.limits import GAP_NS, INCIDENT_ALARMS, resumptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import pandas as pd
 
-MERGE_GAP_NS = 1_000_000_000
 NS_PER_MS = 1e6
 MAJOR_SLOWDOWN = 1.5
 INCIDENT_COLUMNS = (
@@ -66,11 +65,10 @@ def incident_spans(rows: pd.DataFrame, least_alarms: int = INCIDENT_ALARMS) -> l
     """
     starts = rows["start_ns"].to_numpy()
     ends = starts + rows["actual_ns"].to_numpy()
-    left_out = (np.diff(rows["batch_index"]) > 1) & (starts[1:] - ends[:-1] >= MERGE_GAP_NS)
-    cuts = np.flatnonzero(left_out) + 1
+    cuts = np.flatnonzero(resumptions(rows, rows["actual_ns"].to_numpy(dtype=np.float64)))
     merged: list[tuple[int, int]] = []
     for first, last in _streaks(rows["alarm"].to_numpy(dtype=bool), cuts, least_alarms):
-        if merged and starts[first] - ends[merged[-1][1]] < MERGE_GAP_NS:
+        if merged and starts[first] - ends[merged[-1][1]] < GAP_NS:
             merged[-1] = (merged[-1][0], last)
         else:
             merged.append((first, last))

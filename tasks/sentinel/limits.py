@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
+    import pandas as pd
 
     Floats = npt.NDArray[np.float64]
+    Flags = npt.NDArray[np.bool_]
 
 CALIBRATED = "calibrated"
 # The name of a calibrated limit says so when it comes from blocks of one run's time and not from whole runs.
@@ -27,6 +29,8 @@ SESSION_CAP = float(np.log(1.5))
 INCIDENT_ALARMS = SMOOTHING_BATCHES
 FALSE_INCIDENTS_AN_HOUR = 1.0
 NS_AN_HOUR = 3_600e9
+# Batches that are not scored and take so long: neither a mean nor an incident reaches over them.
+GAP_NS = 1_000_000_000
 NS_A_BLOCK = 60e9
 LIMIT_MARGIN = 1.25
 LIMIT_FLOOR = 0.2
@@ -46,6 +50,7 @@ class Scores:
     expected_ns: Floats
     residual: Floats
     smoothed: Floats
+    resumes: Flags | None = None
 
 
 @dataclass(frozen=True)
@@ -79,19 +84,35 @@ def session_level(actual_ns: Floats, expected_ns: Floats) -> Floats:
     return level
 
 
-def smooth(residual: Floats, cap: float = RESIDUAL_CAP) -> Floats:
-    """Trailing mean over the last SMOOTHING_BATCHES; while there are fewer, the missing count as zero."""
-    total = np.cumsum(np.minimum(residual, cap))
-    before = np.concatenate([np.zeros(SMOOTHING_BATCHES), total])[: len(total)]
-    mean: Floats = np.clip((total - before) / SMOOTHING_BATCHES, 0.0, 1.0)  # sums of floats may end below 0
+def resumptions(rows: pd.DataFrame, actual_ns: Floats) -> Flags:
+    """Tell which of a session's ordered batches come after GAP_NS or more of batches that are not among them.
+
+    `rows` has batch_index and start_ns; where no start is told (published tables) there is no gap.
+    """
+    start = rows["start_ns"].to_numpy(dtype=np.float64, na_value=np.nan)
+    away = start[1:] - (start + actual_ns)[:-1] >= GAP_NS
+    resumes: Flags = np.concatenate([[False], away & (np.diff(rows["batch_index"]) > 1)])[: len(rows)]
+    return resumes
+
+
+def smooth(residual: Floats, resumes: Flags | None = None, cap: float = RESIDUAL_CAP) -> Floats:
+    """Trailing mean over the last SMOOTHING_BATCHES of a stretch; the missing ones count as zero."""
+    place = np.arange(len(residual))
+    total = np.concatenate([[0.0], np.cumsum(np.minimum(residual, cap))])
+    begin = 0 if resumes is None else np.maximum.accumulate(np.where(resumes, place, 0))
+    before = total[np.maximum(place + 1 - SMOOTHING_BATCHES, begin)]
+    mean: Floats = np.clip((total[1:] - before) / SMOOTHING_BATCHES, 0.0, 1.0)  # float sums may end below 0
     return mean
 
 
-def score_session(actual_ns: Floats, model_ns: Floats) -> Scores:
-    """Score one session's batches in order; e = max(0, (actual - expected) / actual) (arXiv 2601.09258)."""
+def score_session(actual_ns: Floats, model_ns: Floats, resumes: Flags | None = None) -> Scores:
+    """Score one session's batches in order; e = max(0, (actual - expected) / actual) (arXiv 2601.09258).
+
+    `resumes` are those of resumptions; None: nothing is left out.
+    """
     expected = model_ns * np.exp(session_level(actual_ns, model_ns))
     residual = np.maximum(0.0, (actual_ns - expected) / actual_ns)
-    return Scores(expected, residual, smooth(residual))
+    return Scores(expected, residual, smooth(residual, resumes), resumes)
 
 
 def calibrate(heldout: Iterable[Scores], strategy: str = CALIBRATED) -> Limit:
@@ -146,11 +167,12 @@ def published_limits(heldout: Sequence[Scores]) -> list[Limit]:
     ]
 
 
-def watched(residual: Floats, limit: Limit) -> Floats:
+def watched(scores: Scores, limit: Limit) -> Floats:
     """What a strategy holds against its limit: the residual, or its trailing mean (published: uncapped)."""
     if limit.smoothing_batches == 1:
-        return residual
-    return smooth(residual, RESIDUAL_CAP if limit.strategy.startswith(CALIBRATED) else 1.0)
+        return scores.residual
+    cap = RESIDUAL_CAP if limit.strategy.startswith(CALIBRATED) else 1.0
+    return smooth(scores.residual, scores.resumes, cap)
 
 
 def _limit(

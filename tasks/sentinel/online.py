@@ -17,7 +17,7 @@ import numpy as np
 from tasks.sentinel.costs import log_cost
 from tasks.sentinel.features import widened
 from tasks.sentinel.following import Batch, Step, features
-from tasks.sentinel.limits import RESIDUAL_CAP, SESSION_BATCHES, SESSION_CAP, SMOOTHING_BATCHES
+from tasks.sentinel.limits import GAP_NS, RESIDUAL_CAP, SESSION_BATCHES, SESSION_CAP, SMOOTHING_BATCHES
 from tasks.sentinel.linear import Linear
 from tasks.sentinel.model import RECIPES, LatencyModel
 
@@ -89,10 +89,16 @@ class Residuals:
         self._opening: list[float] = []
         self._last: deque[float] = deque(maxlen=SMOOTHING_BATCHES)
         self._level = 0.0
+        self._before: tuple[int, float] | None = None  # index and end of the last one
         self.rebased = 0.0
 
-    def score(self, actual_ns: float, model_ns: float) -> tuple[float, float, float]:
+    def score(
+        self, actual_ns: float, model_ns: float, index: int, start_ns: int
+    ) -> tuple[float, float, float]:
         """Give the expected time at the session's level, the residual, and its trailing mean."""
+        if self._before and index - self._before[0] > 1 and start_ns - self._before[1] >= GAP_NS:
+            self._last.clear()
+        self._before = index, start_ns + actual_ns
         if len(self._opening) < SESSION_BATCHES:
             bisect.insort(self._opening, math.log(actual_ns / model_ns))
             half, odd = divmod(len(self._opening), 2)
@@ -151,7 +157,7 @@ class Scorer:
 
     def _score(self, batch: Batch, values: Mapping[str, float | None], index: int) -> Scored:
         model_ns = self._duration.expected_ns(values)
-        expected, residual, smoothed = self._levels.score(batch.duration_ns, model_ns)
+        expected, residual, smoothed = self._levels.score(batch.duration_ns, model_ns, index, batch.start_ns)
         return Scored(
             index, batch.start_ns, batch.duration_ns, expected, residual, smoothed, self._judge.limit,
             self._judge.model_id, is_inside(values, batch.forward_mode, self._domain),
@@ -168,7 +174,9 @@ class Scorer:
         if scored.interval_ns is None or self._interval is None or self._of_interval is None:
             return
         model_ns = self._interval.expected_ns(values)
-        expected, _, smoothed = self._interval_levels.score(scored.interval_ns, model_ns)
+        expected, _, smoothed = self._interval_levels.score(
+            scored.interval_ns, model_ns, scored.index, scored.start_ns
+        )
         scored.expected_interval_ns, scored.smoothed_interval = expected, smoothed
         scored.alarm = scored.alarm or smoothed > self._of_interval.limit
 
