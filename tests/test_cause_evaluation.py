@@ -17,17 +17,12 @@ SQUEEZE, NETWORK = "cpu_compute_squeeze_out", "network_contention"
 ELSEWHERE = (2_000_000_000, 4_000_000_000)
 # run: (scenario, anomaly, what its counters say, its incident)
 RUNS: dict[str, tuple[str, str | None, dict[str, float], tuple[int, int] | None]] = {
-    "squeezed": (
-        "cpu_compute_squeeze_out",
-        "cpu_compute_squeeze_out",
-        CASES["cpu_compute_squeeze_out"],
-        INCIDENT,
-    ),
-    "contended": ("network_contention", "network_contention", CASES["network_contention"], INCIDENT),
-    "missed": ("network_contention", "network_contention", CASES["network_contention"], None),
-    "elsewhere": ("network_contention", "network_contention", CASES["network_contention"], ELSEWHERE),
+    "squeezed": (SQUEEZE, SQUEEZE, CASES[SQUEEZE], INCIDENT),
+    "contended": (NETWORK, NETWORK, CASES[NETWORK], INCIDENT),
+    "missed": (NETWORK, NETWORK, CASES[NETWORK], None),
+    "elsewhere": (NETWORK, NETWORK, CASES[NETWORK], INCIDENT),
     "quiet": ("normal", None, {}, None),
-    "squeezed_by_chance": ("sham", None, CASES["cpu_compute_squeeze_out"], INCIDENT),
+    "squeezed_by_chance": ("sham", None, CASES[SQUEEZE], INCIDENT),
 }
 
 
@@ -37,7 +32,8 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], An
     home = tmp_path_factory.mktemp("home")
     for run, (scenario, anomaly, said, _) in RUNS.items():
         known = {"run_id": run, "campaign": "c", "scenario": scenario, "anomaly": anomaly, "engine": "vllm"}
-        times = dict(zip(("fault_apply_ns", "fault_end_ns"), INCIDENT, strict=True))
+        fault = ELSEWHERE if run == "elsewhere" else INCIDENT
+        times = dict(zip(("fault_apply_ns", "fault_end_ns"), fault, strict=True))
         write_frame(home, "runs", "c", run, pd.DataFrame([{**known, **times, "strength": "{}"}]))
         steps = batches({})
         write_frame(home, "batches", "c", run, steps.drop(columns="in_domain").assign(run_id=run))
@@ -79,7 +75,8 @@ def test_a_fault_that_was_not_found_is_not_right_and_can_be_asked_about(
     for run in ("missed", "elsewhere"):
         assert answer(judged, run, "signatures", "all", "incident")[1] is None
         assert judged[run, "signatures", "all", "incident"]["is_missed"]
-        assert answer(judged, run, "signatures", "all", "window") == (NETWORK, 1)
+    assert judged["elsewhere", "signatures", "all", "incident"]["named_cause"] == NETWORK
+    assert answer(judged, "missed", "signatures", "all", "window") == (NETWORK, 1)
     assert not judged["contended", "signatures", "all", "incident"]["is_missed"]
 
 
