@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from injectors import _cgroups
-from tasks.deepdive.signatures import BATCH_MEASURES, COUNTERS
+from tasks.deepdive.signatures import BATCH_MEASURES, CALL_TIME_MEASURES, COUNTERS, DERIVED
 from tasks.host import census, facts, readings, recording, sampler
 from tasks.host import engine as engines
 from tasks.host.census import Census, Person
@@ -491,7 +491,7 @@ def test_processes_that_come_and_go_between_readings_do_no_harm() -> None:
 def test_every_counter_has_a_unit() -> None:
     """What the sampler names, what a signature may ask for, and what has a unit are the same."""
     units = set(re.findall(r"\('([a-z0-9_]+)', '", sql_text("convert/counters")))
-    assert units - {"sampler_cpu_usage"} == COUNTERS - BATCH_MEASURES
+    assert units - {"sampler_cpu_usage"} == COUNTERS - BATCH_MEASURES - CALL_TIME_MEASURES - DERIVED
     sources = (ROOT / "tasks/host" / f"{name}.py" for name in ("sampler", "engine", "census", "gpu_counters"))
     named_there = {name for path in sources for name in re.findall(r'"([a-z0-9_]+)"', path.read_text())}
     assert units - named_there == {f"pressure_{name}" for name in sampler.PRESSURES}

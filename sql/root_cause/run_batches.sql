@@ -5,6 +5,7 @@ SELECT
     b.batch_index,
     b.start_ns,
     b.duration_ns,
+    b.interval_ns,
     b.forward_mode,
     b.batch_size,
     b.kv_tokens,

@@ -28,6 +28,8 @@ INCIDENT = "incident"
 REFERENCE = "reference"
 BIN_NS = 1_000_000_000
 LONGEST_NAME = 40
+# Modes of a step that holds requests from before it: what lies in front of one is no idling.
+GOING_ON = ("decode", "mixed")
 
 Span = tuple[int, int]
 
@@ -56,19 +58,34 @@ def run_samples(
 ) -> pd.DataFrame:
     """Bring counters and batch measures to one frame, only those of the incident and of the reference.
 
+    The reference is the recording outside every incident, at least a second away from it.
+    """
+    sides = [incident, *others]
+    sampled = counters.assign(end_ns=counters["start_ns"] + counters["duration_ns"])
+    steps = with_gaps(batches).assign(end_ns=batches["start_ns"] + batches["duration_ns"])
+    return sided_run(*(rows.assign(side=_side(rows, sides)) for rows in (sampled, steps)))
+
+
+def sided_run(sampled: pd.DataFrame, steps: pd.DataFrame) -> pd.DataFrame:
+    """Bring sampled counters and steps, each with end_ns and side, to one frame, less those of no side.
+
     Columns: counter_name, device, pid, process_name, start_ns, end_ns, value, side (incident or reference).
-    The reference is the recording outside every incident, at least a second away from it. Batch measures are
-    means over each second, so that neither a burst of batches nor one odd batch counts as many samples.
+    Batch measures are means over each second, so that neither a burst of batches nor one odd batch counts as
+    many samples.
     """
     import pandas as pd
 
-    sides = [incident, *others]
-    sampled = counters.assign(end_ns=counters["start_ns"] + counters["duration_ns"])
-    sampled = sampled.assign(side=_side(sampled, sides)).dropna(subset=["side"])
-    steps = batches.assign(end_ns=batches["start_ns"] + batches["duration_ns"])
-    steps = steps.assign(side=_side(steps, sides)).dropna(subset=["side"])
-    measured = _batch_measures(steps)
-    return pd.concat([part for part in (sampled, measured) if len(part)] or [sampled], ignore_index=True)
+    sampled, steps = (rows.dropna(subset=["side"]) for rows in (sampled, steps))
+    parts = (sampled, _engine_cpus(sampled), _batch_measures(steps))
+    return pd.concat([part for part in parts if len(part)] or [sampled], ignore_index=True)
+
+
+def with_gaps(batches: pd.DataFrame) -> pd.DataFrame:
+    """Add gap_ns, the time from a step's end to the next step that goes on with its requests, else NaN."""
+    goes_on = batches["start_ns"][batches["forward_mode"].isin(GOING_ON)]
+    interval = batches["interval_ns"].astype("float64")
+    is_followed = (batches["start_ns"] + interval).isin(goes_on.astype("float64"))
+    return batches.assign(gap_ns=(interval - batches["duration_ns"]).clip(lower=0).where(is_followed))
 
 
 def decode_times_ms(batches: pd.DataFrame, incident: Span, others: Sequence[Span]) -> tuple[float, float]:
@@ -118,10 +135,22 @@ def _batch_measures(steps: pd.DataFrame) -> pd.DataFrame:
     """Average each batch measure over the seconds of each side; one that was never recorded is absent."""
     values = steps[["batch_size", "kv_tokens", "new_input_tokens", "waiting"]].astype("float64")
     values["batches_out_of_domain"] = 100.0 * (1.0 - steps["in_domain"].astype("float64"))
+    values["decode_time"] = steps["duration_ns"].where(steps["forward_mode"] == "decode") / 1e6
+    values["step_gap"] = steps["gap_ns"] / 1e6
+    values["step_gap_share"] = 100.0 * steps["gap_ns"] / (steps["gap_ns"] + steps["duration_ns"])
     keys = [steps["side"], (steps["start_ns"] // BIN_NS * BIN_NS).rename("start_ns")]
     means = values.groupby(keys).mean().reset_index()
     rows = means.melt(["side", "start_ns"], var_name="counter_name").dropna(subset=["value"])
     return rows.assign(device="engine", pid=None, process_name=None, end_ns=rows["start_ns"] + BIN_NS)
+
+
+def _engine_cpus(sampled: pd.DataFrame) -> pd.DataFrame:
+    """What the engine and all others used of the engine's CPUs at each time: what is not used was free."""
+    names = ("process_cpu_usage", "other_cpu_usage")
+    keys = ["start_ns", "end_ns", "side"]
+    own, other = (sampled[sampled["counter_name"] == name].groupby(keys)["value"].sum() for name in names)
+    rows = (own + other).dropna().reset_index()
+    return rows.assign(counter_name="engine_cpus_usage", device="Host", pid=None, process_name=None)
 
 
 def _candidates(samples: pd.DataFrame, clause: Clause) -> Iterator[pd.DataFrame]:

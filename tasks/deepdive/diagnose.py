@@ -109,11 +109,16 @@ def diagnose_incident(
     measure in `masked` is simply not there.
     """
     others = spans[:index] + spans[index + 1 :]
-    samples = run_samples(counters, batches, spans[index], others)
+    kept = counters[~counters["counter_name"].isin(masked)]
+    samples = run_samples(kept, batches, spans[index], others)
     samples = samples[~samples["counter_name"].isin(masked)]
+    return rank_causes(samples, signatures, _steps(*decode_times_ms(batches, spans[index], others)))
+
+
+def rank_causes(samples: pd.DataFrame, signatures: Signatures, steps: str) -> list[Diagnosis]:
+    """Rank the causes of what sets the incident's samples of a run apart; `steps` ends all evidence."""
     scored = [score(samples, signature) for signature in signatures.causes]
     ranked = sorted((one for one in scored if one.score >= LEAST_SCORE), key=lambda one: -one.score)
-    steps = _steps(*decode_times_ms(batches, spans[index], others))
     named = [diagnosis_of(one, ranked, steps) for one in ranked]
     if not ranked or ranked[0].score < signatures.threshold:
         outside = [finding for clause in signatures.outside if (finding := examine(samples, clause))]
@@ -125,7 +130,10 @@ def score(samples: pd.DataFrame, signature: Signature, least_before: int = LEAST
     """Score one signature in [0, 1]: mean grade by weight, times the least required, less what contradicts.
 
     A clause whose counter was not recorded counts neither for nor against; if required, the score is 0.
+    So it is of a signature for recordings without a counter that is there.
     """
+    if samples["counter_name"].isin(signature.without).any():
+        return Scored(signature.cause, 0.0, ())
     findings = [(clause, examine(samples, clause, least_before)) for clause in signature.clauses]
     known = tuple(finding for _, finding in findings if finding is not None)
     contradiction = 1.0
@@ -137,7 +145,7 @@ def score(samples: pd.DataFrame, signature: Signature, least_before: int = LEAST
     total = sum(clause.weight for clause, _ in graded)
     mean = sum(clause.weight * grade for clause, grade in graded) / total if total else 0.0
     required = min(grade or 0.0 for clause, grade in groups if clause.required)
-    return Scored(signature.cause, mean * required * contradiction, known)
+    return Scored(signature.cause, signature.most * mean * required * contradiction, known)
 
 
 def _groups(findings: list[tuple[Clause, Finding | None]]) -> list[tuple[Clause, float | None]]:

@@ -35,12 +35,23 @@ CAUSES = frozenset(
     }
 )
 BATCH_MEASURES = frozenset(
-    {"batch_size", "kv_tokens", "new_input_tokens", "waiting", "batches_out_of_domain"}
+    {
+        "batch_size",
+        "kv_tokens",
+        "new_input_tokens",
+        "waiting",
+        "batches_out_of_domain",
+        "decode_time",
+        "step_gap",
+        "step_gap_share",
+    }
 )
+DERIVED = frozenset({"engine_cpus_usage"})
 CALL_TIME_MEASURES = frozenset({"kernel_time", "comm_time", "copy_time", "op_time", "syscall_time"})
 COUNTERS = (
     BATCH_MEASURES
     | CALL_TIME_MEASURES
+    | DERIVED
     | frozenset(
         {
             "cpu_frequency",
@@ -124,10 +135,12 @@ class Clause:
 
 @dataclass(frozen=True)
 class Signature:
-    """A cause and its clauses."""
+    """A cause and its clauses; `without` and `most` are explained at the top of signatures.toml."""
 
     cause: str
     clauses: tuple[Clause, ...]
+    without: tuple[str, ...] = ()
+    most: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -162,7 +175,7 @@ def load_signatures(path: Path = SIGNATURES_FILE) -> Signatures:
     outside = tuple(_clause(entry, f"{path.name}, outside") for entry in content.get("outside", []))
     pairs = tuple(_signature(entry, path.name) for entry in content.get("pair", []))
     for some in (causes, pairs):
-        _check_causes([signature.cause for signature in some], path.name)
+        _check_causes([signature.cause for signature in some if not signature.without], path.name)
     rules = tuple(_rule(entry, path.name) for entry in content.get("baseline", []))
     return Signatures(threshold, causes, outside, pairs, rules)
 
@@ -179,16 +192,24 @@ def _rule(entry: dict[str, Any], where: str) -> Rule:
 
 
 def _signature(entry: dict[str, Any], where: str) -> Signature:
-    _check_keys(entry, ("cause", "clause"), f"{where}, signature {entry.get('cause', '?')}")
+    _check_keys(
+        entry, ("cause", "without", "most", "clause"), f"{where}, signature {entry.get('cause', '?')}"
+    )
     cause = entry.get("cause")
     _check_known(cause, CAUSES, f"{where}: cause")
+    without = tuple(entry.get("without", ()))
+    for counter in without:
+        _check_known(counter, COUNTERS, f"{where}, {cause}: without")
+    most = _number(entry.get("most", 1.0), f"{where}, {cause}: most")
+    if not 0 < most <= 1 or (most < 1) != bool(without):
+        raise LprismError(f"{where}, {cause}: `without` and a `most` below 1 belong together")
     clauses = tuple(_clause(one, f"{where}, {cause}") for one in entry.get("clause", []))
     if not any(clause.required and not clause.contra for clause in clauses):
         raise LprismError(f"{where}, {cause}: no required clause, so anything would resemble it")
     for name in {clause.any_of for clause in clauses if clause.any_of}:
         if len({clause.required for clause in clauses if clause.any_of == name}) > 1:
             raise LprismError(f"{where}, {cause}: the alternatives {name!r} must be all required or none")
-    return Signature(str(cause), clauses)
+    return Signature(str(cause), clauses, without, most)
 
 
 def _clause(entry: dict[str, Any], where: str) -> Clause:
