@@ -6,7 +6,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.deepdive.compare import LEAST_BEFORE, Finding, Span, decode_times_ms, examine, run_samples
+from tasks.deepdive.compare import (
+    INCIDENT,
+    LEAST_BEFORE,
+    Finding,
+    Span,
+    decode_times_ms,
+    examine,
+    run_samples,
+)
 from tasks.deepdive.signatures import NONE, Clause, Signature, Signatures, load_signatures
 from tasks.lake import write_frame
 from tasks.lake_tables import lake_connection
@@ -112,7 +120,7 @@ def diagnose_incident(
     kept = counters[~counters["counter_name"].isin(masked)]
     samples = run_samples(kept, batches, spans[index], others)
     samples = samples[~samples["counter_name"].isin(masked)]
-    return rank_causes(samples, signatures, _steps(*decode_times_ms(batches, spans[index], others)))
+    return rank_causes(samples, signatures, steps_in_words(*decode_times_ms(batches, spans[index], others)))
 
 
 def rank_causes(samples: pd.DataFrame, signatures: Signatures, steps: str) -> list[Diagnosis]:
@@ -205,10 +213,11 @@ def nothing_fits(
     best = ranked[0].score if ranked else 0.0
     closest = f"the closest is {ranked[0].cause} with {best:.2f}" if ranked else "none comes near"
     told = [finding.sentence() for finding in outside if finding.grade >= TOLD_GRADE]
-    if samples.empty or not samples["counter_name"].str.startswith(("process_", "host_")).any():
+    during = samples[samples["side"] == INCIDENT]
+    if during.empty or not during["counter_name"].str.startswith(("process_", "host_")).any():
         told.append("no counter was sampled around it")
     parts = [f"no cause reaches a score of {threshold:g}: {closest}", *told, *([steps] if steps else [])]
-    count = int(samples.loc[samples["side"] == "incident", "start_ns"].nunique()) if len(samples) else 0
+    count = int(during["start_ns"].nunique())
     confidence = (1.0 - best / threshold) * count / (count + HALF_SAMPLES)
     return Diagnosis(NONE, 1.0 - best, confidence, "", "; ".join(parts))
 
@@ -218,6 +227,7 @@ def _device(scored: Scored) -> str:
     return max(required, key=lambda one: one.grade).device if required else ""
 
 
-def _steps(before_ms: float, now_ms: float) -> str:
+def steps_in_words(before_ms: float, now_ms: float) -> str:
+    """Say how long a decode step took, empty where it is not known."""
     known = before_ms > 0 and now_ms > 0
     return f"decode step {before_ms:.1f} to {now_ms:.1f} ms" if known else ""

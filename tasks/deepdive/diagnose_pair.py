@@ -14,12 +14,16 @@ from tasks.deepdive.diagnose import (
     LEAST_SCORE,
     MOST_RANKS,
     TOLD_GRADE,
+    Diagnosis,
     diagnose_incident,
     diagnosis_of,
     nothing_fits,
+    rank_causes,
     score,
+    steps_in_words,
 )
 from tasks.deepdive.pair_samples import UNNAMED, pair_samples
+from tasks.deepdive.recorded_pair import recorded_pair
 from tasks.deepdive.side import Side
 from tasks.deepdive.signatures import CALL_TIME_MEASURES, NONE, Signatures, load_signatures
 from tasks.lake_runs import find_run
@@ -32,8 +36,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from tasks.deepdive.diagnose import Diagnosis, Scored
+    from tasks.deepdive.diagnose import Scored
     from tasks.deepdive.pair_samples import PairSamples
+    from tasks.deepdive.recorded_pair import Recorded
     from tasks.deepdive.signatures import Rule, Signature
 
 LEAST_BEFORE = 4
@@ -57,6 +62,8 @@ def diagnose_runs(
 ) -> PairDiagnosis:
     """Diagnose two runs of the lake, each a run_id or a name that one run has; #fault after it: a window.
 
+    Where calls tell no cause, two recordings of ours are held against each other as the parts of one run are.
+
     Raises:
         LprismError: there is no such run.
     """
@@ -64,7 +71,26 @@ def diagnose_runs(
     runs = [find_run(home, run) for run, _, _ in parts]
     sides = [Side(run.run_id, window or None) for run, (_, _, window) in zip(runs, parts, strict=True)]
     with lake_connection(home, *{run.campaign for run in runs}) as con:
-        return diagnose_samples(pair_samples(con, sides[0], sides[1], masked=masked), load_signatures())
+        found = diagnose_samples(pair_samples(con, sides[0], sides[1], masked), load_signatures())
+        if found.causes[0]["cause"] != NONE and found.matched_cycles:
+            return found
+        recorded = recorded_pair(con, sides[0], sides[1], masked)
+    return found if recorded is None else diagnose_recorded(recorded, found, load_signatures())
+
+
+def diagnose_recorded(given: Recorded, before: PairDiagnosis, signatures: Signatures) -> PairDiagnosis:
+    """Rank the causes by what is known of one run's incidents; `before` is what calls told.
+
+    Steps that are no slower need no cause: `none` is first, whatever else differs between the runs.
+    """
+    named = rank_causes(given.samples, signatures, steps_in_words(*given.decode_ms))
+    if given.is_no_slower and named[0].cause != NONE:
+        steps = f"a decode step and what follows took {given.slower:.2f} times as long: no slower"
+        named = [Diagnosis(NONE, 1.0, named[0].confidence, "", steps), *named][:MOST_RANKS]
+    causes = [_line(rank, one, one.device or None, 1.0) for rank, one in enumerate(named, start=1)]
+    told = ["diagnosed from counters and steps, as an incident of one run is", *given.told]
+    told += before.warnings if before.matched_cycles else []
+    return PairDiagnosis(causes, by_rules(given.samples, signatures.baseline), before.matched_cycles, told)
 
 
 def diagnose_run(home: Path, run: str, masked: frozenset[str] = frozenset()) -> PairDiagnosis:
