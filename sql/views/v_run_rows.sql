@@ -2,7 +2,8 @@
 -- Grain: (run_id, table_name).
 -- Reads: runs, files, quarantine, events, counters, batches, captures, requests, engine_metrics, scheduler_slices,
 -- function_usage, devices, hosts, published_comparison, published_curves, batch_scores, incidents, rca_diagnosis,
--- excluded_batches, anchor_candidates, cycles, communicator_peers, phases.
+-- excluded_batches, anchor_candidates, cycles, communicator_peers, phases, rca_comparison,
+-- rca_evaluation.
 -- Params: none.
 CREATE VIEW v_run_rows AS
 WITH
@@ -52,6 +53,10 @@ counted AS (
     SELECT run_id, 'communicator_peers', COUNT(*) FROM communicator_peers GROUP BY run_id
     UNION ALL
     SELECT run_id, 'phases', COUNT(*) FROM phases GROUP BY run_id
+    UNION ALL
+    SELECT run_id, 'rca_comparison', COUNT(*) FROM rca_comparison GROUP BY run_id
+    UNION ALL
+    SELECT run_id, 'rca_evaluation', COUNT(*) FROM rca_evaluation GROUP BY run_id
 ),
 
 tables (table_name) AS (
@@ -59,7 +64,8 @@ tables (table_name) AS (
     ('runs'), ('files'), ('quarantine'), ('events'), ('counters'), ('batches'), ('requests'), ('engine_metrics'),
     ('function_usage'), ('devices'), ('hosts'), ('published_comparison'), ('published_curves'), ('batch_scores'),
     ('incidents'), ('rca_diagnosis'), ('excluded_batches'), ('captures'), ('scheduler_slices'),
-    ('anchor_candidates'), ('cycles'), ('communicator_peers'), ('phases')
+    ('anchor_candidates'), ('cycles'), ('communicator_peers'), ('phases'),
+    ('rca_comparison'), ('rca_evaluation')
 )
 
 SELECT r.run_id, t.table_name, COALESCE(c.row_count, 0) AS row_count
