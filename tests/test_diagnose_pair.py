@@ -185,6 +185,28 @@ def test_one_pid_on_two_hosts_is_two_processes() -> None:
     assert any("one pid on several hosts" in one for one in found.warnings)
 
 
+def test_float_pids_and_a_clock_that_jumped_change_nothing() -> None:
+    """A pid that went through a table of floats is the same process; times of a call outlast a set clock."""
+    slow = side(clock=300.0, kernel_ms=3.0)
+    is_late = slow.usage["cycle_index"] > 6
+    moved = slow.usage.assign(
+        pid=slow.usage["pid"].astype("float64"),
+        cycle_start_ns=slow.usage["cycle_start_ns"] + is_late * 3600 * 1_000 * MS,
+    )
+    found = diagnosed(side(), SideRows(moved, slow.times))
+    assert found.causes[0] == diagnosed(side(), slow).causes[0]
+    assert found.matched_cycles == 12
+
+
+def test_work_without_its_launches_is_said() -> None:
+    """Lost flow events leave one side without GPU work: nothing is named, and a warning says so."""
+    slow = side(clock=300.0, kernel_ms=3.0)
+    lost = slow.usage.assign(function_class="cpu_sync", device="Host", metric_name=None, mu_pct=np.nan)
+    found = diagnosed(side(), SideRows(lost, slow.times))
+    assert found.causes[0]["cause"] == "none"
+    assert any("one side only has GPU work" in one for one in found.warnings)
+
+
 def test_what_to_diagnose_must_be_said() -> None:
     """Neither a run nor a campaign is bad usage."""
     assert CliRunner().invoke(app, ["diagnose"]).exit_code == 2
