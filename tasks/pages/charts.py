@@ -79,6 +79,58 @@ def dose_chart(parameter: str, doses: Sequence[Row]) -> str:
     return _svg(figure)
 
 
+def counter_chart(samples: Sequence[Row]) -> str:
+    """Samples of a counter (s since the recording began); incident shaded, the fault between dotted lines."""
+    figure, axes = _canvas(7.2, 1.8)
+    first = samples[0]
+    axes.axvspan(first["incident_start_s"], first["incident_end_s"], color=SHADE, linewidth=0)
+    for mark in ("fault_apply_s", "fault_end_s"):
+        if first[mark] is not None:
+            axes.axvline(first[mark], color=INK, linewidth=0.8, linestyle=":")
+    kept = _thinned(samples)
+    axes.plot([row["start_s"] for row in kept], [row["value"] for row in kept], color=LINE, linewidth=1.1)
+    axes.set_xlabel("s since the recording began", color=FAINT)
+    axes.set_ylabel(_short(first["unit"] or ""), color=FAINT, parse_math=False)
+    if min(row["value"] for row in kept) >= 0:
+        axes.set_ylim(bottom=0)
+    return _svg(figure)
+
+
+def time_chart(functions: Sequence[Row]) -> str:
+    """Time a cycle in each function, ms: hollow where normal, full where abnormal, a line between."""
+    figure, axes = _canvas(7.2, 0.8 + 0.24 * len(functions))
+    for place, row in enumerate(functions):
+        before, now = row["beta_normal_ms"], row["beta_abnormal_ms"]
+        axes.plot([before, now], [place, place], color=FAINT, linewidth=1.2, zorder=1)
+        axes.plot(before, place, "o", color=LINE, markerfacecolor="none", markersize=5.5)
+        axes.plot(now, place, "o", color=ALARM, markersize=4.5)
+    axes.set_yticks(range(len(functions)), [_function(row) for row in functions])
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
+    axes.set_ylim(len(functions) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("ms a cycle: hollow baseline, full fault", color=FAINT)
+    return _svg(figure)
+
+
+def call_chart(normal_us: Sequence[float], abnormal_us: Sequence[float]) -> str:
+    """Share of cycles (%) in which a call took at most so long (us): dashed normal, whole line abnormal."""
+    figure, axes = _canvas(7.2, 2.0)
+    sides = ((normal_us, LINE, (0, (5, 3)), "baseline"), (abnormal_us, ALARM, "solid", "fault"))
+    for times, colour, style, name in sides:
+        ordered = sorted(times)
+        shares = [100 * place / len(ordered) for place in range(1, len(ordered) + 1)]
+        axes.step(ordered, shares, where="post", color=colour, linestyle=style, linewidth=1.4)
+        middle = len(ordered) // 2
+        axes.annotate(
+            name, (ordered[middle], shares[middle]), xytext=(5, -9), textcoords="offset points", fontsize=8
+        )
+    axes.set_ylim(0, 102)
+    axes.set_xlabel("time of a call, us", color=FAINT)
+    axes.set_ylabel("% of cycles", color=FAINT)
+    return _svg(figure)
+
+
 def _canvas(width: float, height: float) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
@@ -121,6 +173,12 @@ def _thinned(rows: Sequence[Row]) -> Sequence[Row]:
 
 def _share(value: float | None) -> float:
     return float("nan") if value is None else 100 * value
+
+
+def _function(row: Row) -> str:
+    """Its name, the GPU where it runs on one, and whether it only waits."""
+    where = "" if row["device"] in (None, "Host") else f" · {_short(row['device'])}"
+    return _short(row["simple_name"]) + where + (" (waits)" if row["is_waiting"] else "")
 
 
 def _short(name: str) -> str:

@@ -10,12 +10,13 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.files import whole_file
+from tasks.pages.causes import MOST_PICTURES, Picture, counter_pictures, time_pictures
 from tasks.pages.charts import MOST_ROWS, NO_FAULT, control_chart, dose_chart, latency_chart
 from tasks.settings import LprismError
 from tasks.warehouse import execute, literal, open_published, sql_text
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 SECTIONS = (
     "scenarios", "verdicts", "doses", "evaluation", "detection", "latency", "effects", "causes", "incidents",
-    "models", "overhead", "time_spent", "quality", "versions", "files", "marks",
+    "models", "overhead", "time_moved", "time_spent", "quality", "versions", "files", "marks",
 )  # fmt: skip
 MOST_CHARTS = 40  # control charts; runs with a fault come first
 MOST_TABLE_ROWS = 600
@@ -89,7 +90,10 @@ def page_of(con: "duckdb.DuckDBPyConnection", campaign: str) -> str:
         for marks in sections["marks"].rows[:MOST_CHARTS]
         if (scores := asked(con, "scores", run_id=marks["run_id"])).rows
     ]
-    return _page(about, sections, charts)
+    ask = partial(asked, con)
+    causes = counter_pictures(ask, sections["verdicts"].rows)
+    causes += time_pictures(ask, sections["time_moved"])
+    return _page(about, sections, charts, causes)
 
 
 def asked(con: "duckdb.DuckDBPyConnection", name: str, **parameters: str) -> Section:
@@ -116,7 +120,9 @@ def _unknown(con: "duckdb.DuckDBPyConnection", campaign: str) -> str:
     return f"no campaign {campaign} in the warehouse; it has {', '.join(known[:10]) or 'none'}"
 
 
-def _page(about: Section, sections: dict[str, Section], charts: list[tuple[Row, str, str]]) -> str:
+def _page(
+    about: Section, sections: dict[str, Section], charts: list[tuple[Row, str, str]], causes: list[Picture]
+) -> str:
     from jinja2 import Environment, StrictUndefined
 
     # Of a string and not of a file: the template is one, and a loader would look for others.
@@ -135,6 +141,8 @@ def _page(about: Section, sections: dict[str, Section], charts: list[tuple[Row, 
         s=sections,
         charts=charts,
         pictures=pictures,
+        causes=causes,
+        most_pictures=MOST_PICTURES,
         doses=dose_charts(sections["doses"].rows),
         hidden_charts=len(sections["marks"].rows) - len(charts),
         hidden_groups=max(0, len(groups) - MOST_ROWS),
