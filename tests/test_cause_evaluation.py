@@ -21,6 +21,7 @@ RUNS: dict[str, tuple[str, str | None, dict[str, float], tuple[int, int] | None]
     "contended": (NETWORK, NETWORK, CASES[NETWORK], INCIDENT),
     "missed": (NETWORK, NETWORK, CASES[NETWORK], None),
     "elsewhere": (NETWORK, NETWORK, CASES[NETWORK], INCIDENT),
+    "unproved": (NETWORK, NETWORK, CASES[NETWORK], INCIDENT),
     "quiet": ("normal", None, {}, None),
     "squeezed_by_chance": ("sham", None, CASES[SQUEEZE], INCIDENT),
 }
@@ -34,7 +35,13 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], An
         known = {"run_id": run, "campaign": "c", "scenario": scenario, "anomaly": anomaly, "engine": "vllm"}
         fault = ELSEWHERE if run == "elsewhere" else INCIDENT
         times = dict(zip(("fault_apply_ns", "fault_end_ns"), fault, strict=True))
-        write_frame(home, "runs", "c", run, pd.DataFrame([{**known, **times, "strength": "{}"}]))
+        write_frame(
+            home,
+            "runs",
+            "c",
+            run,
+            pd.DataFrame([{**known, **times, "strength": "{}", "effect_proved": run != "unproved"}]),
+        )
         steps = batches({})
         write_frame(home, "batches", "c", run, steps.drop(columns="in_domain").assign(run_id=run))
         write_frame(home, "counters", "c", run, counters(said).assign(run_id=run))
@@ -66,6 +73,7 @@ def test_a_masked_counter_is_not_there(judged: dict[tuple[str, ...], Any]) -> No
     assert answer(judged, "contended", "signatures", "masked", "incident")[0] != NETWORK
     assert answer(judged, "contended", "rules", "masked", "incident")[0] != NETWORK
     assert answer(judged, "squeezed", "signatures", "masked", "incident") == (SQUEEZE, 1)
+    assert judged["squeezed", "signatures", "masked", "incident"]["score"] <= 0.8
 
 
 def test_a_fault_that_was_not_found_is_not_right_and_can_be_asked_about(
@@ -78,6 +86,14 @@ def test_a_fault_that_was_not_found_is_not_right_and_can_be_asked_about(
     assert judged["elsewhere", "signatures", "all", "incident"]["named_cause"] == NETWORK
     assert answer(judged, "missed", "signatures", "all", "window") == (NETWORK, 1)
     assert not judged["contended", "signatures", "all", "incident"]["is_missed"]
+
+
+def test_a_fault_that_was_not_proved_is_not_right_whatever_is_named(
+    judged: dict[tuple[str, ...], Any],
+) -> None:
+    """It counts among the runs, and as wrong: nobody saw it act."""
+    assert answer(judged, "unproved", "signatures", "all", "incident") == (NETWORK, None)
+    assert not judged["unproved", "signatures", "all", "incident"]["is_missed"]
 
 
 def test_what_nothing_was_injected_into_is_right_if_nothing_is_named(

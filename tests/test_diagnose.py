@@ -313,11 +313,27 @@ def test_held_memory_is_not_a_squeeze() -> None:
 
 
 def test_a_missing_required_counter_names_nothing() -> None:
-    """Without the counter that a cause rests on, the cause is not guessed from the others."""
-    given = counters(SQUEEZE)
-    given = given[given["counter_name"] != "other_cpu_usage"]
+    """Without the counters that a cause rests on, the cause is not guessed from the others."""
+    given = counters(CASES["network_contention"])
+    given = given[~given["counter_name"].isin(["net_rx", "net_tx"])]
     ranked = diagnose_incident(given, batches({}), [INCIDENT], 0, load_signatures())
-    assert "cpu_compute_squeeze_out" not in {one.cause for one in ranked}
+    assert "network_contention" not in {one.cause for one in ranked}
+
+
+@pytest.mark.parametrize(("busy", "named"), [(50.0, "cpu_compute_squeeze_out"), (20.0, "none")])
+def test_a_squeeze_is_told_without_the_squeezer(busy: float, named: str) -> None:
+    """It waits for CPUs that it lost, and the host is as busy as before; where they are free nobody has them."""
+    given = counters(SQUEEZE)
+    host = given[given["counter_name"] == "process_cpu_usage"].assign(
+        counter_name="host_cpu_usage", value=50.0
+    )
+    inside = host["start_ns"].between(INCIDENT[0], INCIDENT[1] - 1)
+    host.loc[inside, "value"] = busy
+    others = given["counter_name"].str.startswith("other_")
+    given = pd.concat([given[~others], host], ignore_index=True)
+    ranked = diagnose_incident(given, batches({}), [INCIDENT], 0, load_signatures())
+    assert ranked[0].cause == named
+    assert all(one.score <= 0.8 for one in ranked if one.cause == "cpu_compute_squeeze_out")
 
 
 def test_no_counters_at_all() -> None:

@@ -28,4 +28,4 @@ COMMENT ON COLUMN rca_evaluation.effect_proved IS 'whether the fault was seen to
 COMMENT ON COLUMN rca_evaluation.is_missed IS 'whether a fault has no incident, or its largest one lies elsewhere: then nothing is right';
 COMMENT ON COLUMN rca_evaluation.named_cause IS 'what was named first';
 COMMENT ON COLUMN rca_evaluation.score IS 'score of what was named first';
-COMMENT ON COLUMN rca_evaluation.right_rank IS 'place of a right answer, from 1: the anomaly; none; or for a workload_shift none or workload_change. NULL when it is not there';
+COMMENT ON COLUMN rca_evaluation.right_rank IS 'place of a right answer, from 1: the anomaly; none; or for a workload_shift none or workload_change. NULL when it is not there, when the fault was missed, and when its effect was not proved';

@@ -39,7 +39,9 @@ WORKLOAD_CHANGE, WORKLOAD_SHIFT = "workload_change", "workload_shift"
 # The counters that read what an injector sets, or that its proof measures: without them a cause must be told
 # by what it does to the server.
 MASKS: Mapping[str, frozenset[str]] = {
-    "cpu_compute_squeeze_out": frozenset({"other_process_avx512_age"}),
+    "cpu_compute_squeeze_out": frozenset(
+        {"other_cpu_usage", "other_process_avx512_age", "other_process_cpu_usage"}
+    ),
     "cpu_frequency_reduction": frozenset({"cpu_frequency"}),
     "cpu_quota": frozenset(
         {"process_cgroup_quota", "process_cgroup_throttled", "process_cgroup_throttled_periods"}
@@ -116,11 +118,12 @@ def _asked(
         masked = masks if counted == MASKED else frozenset()
         for judge, named in _answers(counters, batches, spans, index, signatures, masked):
             is_missed = run["anomaly"] is not None and not _hits(run, spans, index)
+            is_wrong = is_missed or run["effect_proved"] is False
             names = [cause for cause, _ in named]
             yield {
                 "judge": judge, "counters": counted, "asked": asked, "is_missed": is_missed,
                 "named_cause": names[0], "score": named[0][1],
-                "right_rank": None if is_missed else right_rank(names, right),
+                "right_rank": None if is_wrong else right_rank(names, right),
             }  # fmt: skip
 
 
