@@ -322,7 +322,7 @@ def test_a_missing_required_counter_names_nothing() -> None:
 
 @pytest.mark.parametrize(("busy", "named"), [(50.0, "cpu_compute_squeeze_out"), (20.0, "none")])
 def test_a_squeeze_is_told_without_the_squeezer(busy: float, named: str) -> None:
-    """It waits for CPUs that it lost, and the host is as busy as before; where they are free nobody has them."""
+    """It waits for CPUs that it lost, and the host is as busy as before; CPUs that are free nobody took."""
     given = counters(SQUEEZE)
     host = given[given["counter_name"] == "process_cpu_usage"].assign(
         counter_name="host_cpu_usage", value=50.0
