@@ -88,6 +88,11 @@ def with_gaps(batches: pd.DataFrame) -> pd.DataFrame:
     return batches.assign(gap_ns=(interval - batches["duration_ns"]).clip(lower=0).where(is_followed))
 
 
+def spans_of(incidents: pd.DataFrame) -> list[Span]:
+    """The (start_ns, end_ns) of each row, in order."""
+    return [(int(start), int(end)) for start, end in incidents[["start_ns", "end_ns"]].to_numpy()]
+
+
 def decode_times_ms(batches: pd.DataFrame, incident: Span, others: Sequence[Span]) -> tuple[float, float]:
     """Median time of the decode steps outside and during the incident (ms), NaN where there are none."""
     steps = batches[batches["forward_mode"] == "decode"]

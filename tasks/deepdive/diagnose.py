@@ -14,6 +14,7 @@ from tasks.deepdive.compare import (
     decode_times_ms,
     examine,
     run_samples,
+    spans_of,
 )
 from tasks.deepdive.signatures import NONE, Clause, Signature, Signatures, load_signatures
 from tasks.lake import write_frame
@@ -177,8 +178,8 @@ def _run_rows(
     if incidents.empty:
         return [_quiet_row(run)]
     counters = execute(con, "run_counters", run_id=run_id).df()
-    batches = execute(con, "run_batches", run_id=run_id).df()
-    spans = [(int(start), int(end)) for start, end in incidents[["start_ns", "end_ns"]].to_numpy()]
+    batches = execute(con, "run_batches", run_id=run_id, scored=True).df()
+    spans = spans_of(incidents)
     rows = []
     for index, (number, (start, end)) in enumerate(zip(incidents["incident_index"], spans, strict=True)):
         at = {"run_id": run_id, "incident_index": int(number), "start_ns": start, "end_ns": end}

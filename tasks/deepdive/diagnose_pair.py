@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.deepdive.compare import INCIDENT, REFERENCE, examine_each, run_samples
+from tasks.deepdive.compare import INCIDENT, REFERENCE, examine_each, run_samples, spans_of
 from tasks.deepdive.diagnose import (
     HALF_BATCHES,
     LEAST_SCORE,
@@ -102,10 +102,10 @@ def diagnose_run(home: Path, run: str, masked: frozenset[str] = frozenset()) -> 
     found = find_run(home, run)
     signatures = load_signatures()
     with lake_connection(home, found.campaign) as con:
-        incidents, counters, batches = (
-            execute(con, name, run_id=found.run_id).df()
-            for name in ("run_incidents", "run_counters", "run_batches")
+        incidents, counters = (
+            execute(con, name, run_id=found.run_id).df() for name in ("run_incidents", "run_counters")
         )
+        batches = execute(con, "run_batches", run_id=found.run_id, scored=True).df()
     if batches.empty:
         raise LprismError(
             f"run {run} was never scored: `lprism diagnose --campaign {found.campaign}` does it"
@@ -120,7 +120,7 @@ def diagnose_run(home: Path, run: str, masked: frozenset[str] = frozenset()) -> 
         return PairDiagnosis(
             [{**quiet, "device": None, "evidence": [f"no incident in {len(batches)} batches"]}], [], 0, []
         )
-    spans = [(int(start), int(end)) for start, end in incidents[["start_ns", "end_ns"]].to_numpy()]
+    spans = spans_of(incidents)
     index = max(range(len(spans)), key=lambda at: spans[at][1] - spans[at][0])
     named = diagnose_incident(counters, batches, spans, index, signatures, masked)
     samples = run_samples(counters, batches, spans[index], spans[:index] + spans[index + 1 :])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from tasks.deepdive.compare import run_samples
+from tasks.deepdive.compare import run_samples, spans_of
 from tasks.deepdive.diagnose import diagnose_incident
 from tasks.deepdive.diagnose_pair import by_rules
 from tasks.deepdive.signatures import NONE, load_signatures
@@ -105,10 +105,10 @@ def _asked(
     con: duckdb.DuckDBPyConnection, run: Mapping[str, Any], injected: str, signatures: Signatures
 ) -> Iterator[Row]:
     """The answers to every way of asking about one run."""
-    incidents, counters, batches = (
-        execute(con, name, run_id=run["run_id"]).df()
-        for name in ("run_incidents", "run_counters", "run_batches")
+    incidents, counters = (
+        execute(con, name, run_id=run["run_id"]).df() for name in ("run_incidents", "run_counters")
     )
+    batches = execute(con, "run_batches", run_id=run["run_id"], scored=True).df()
     right = right_answers(injected, run["anomaly"])
     masks = MASKS.get(str(run["anomaly"]), frozenset().union(*MASKS.values()))
     for counted, asked in itertools.product((ALL, MASKED), (INCIDENT, WINDOW)):
@@ -148,7 +148,7 @@ def _answers(
 
 def _spans(incidents: pd.DataFrame) -> tuple[list[Span], int | None]:
     """The incidents of a run, and which one is the largest."""
-    spans = [(int(start), int(end)) for start, end in incidents[["start_ns", "end_ns"]].to_numpy()]
+    spans = spans_of(incidents)
     return spans, int(incidents["excess_ms"].to_numpy().argmax()) if spans else None
 
 

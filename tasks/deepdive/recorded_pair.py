@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.deepdive.compare import INCIDENT, REFERENCE, sided_run, with_gaps
+from tasks.deepdive.compare import INCIDENT, REFERENCE, sided_run, spans_of, with_gaps
 from tasks.warehouse import execute
 
 if TYPE_CHECKING:
@@ -51,9 +51,8 @@ def recorded_pair(
     found, told = [], []
     for name, side in ((REFERENCE, normal), (INCIDENT, abnormal)):
         span = _span(con, side)
-        counters, batches = (
-            execute(con, query, run_id=side.run_id).df() for query in ("run_counters", "recorded_batches")
-        )
+        counters = execute(con, "run_counters", run_id=side.run_id).df()
+        batches = execute(con, "run_batches", run_id=side.run_id, scored=False).df()
         if span is None or counters.empty or batches.empty:
             return None
         chosen, without, what = _chosen(con, side, span, is_normal=name == REFERENCE)
@@ -78,8 +77,7 @@ def _chosen(
     """The time that counts, what of it does not, and both in words."""
     if side.window:
         return span, [], f"its {side.window} window"
-    rows = execute(con, "run_incidents", run_id=side.run_id).df()
-    spans = [(int(start), int(end)) for start, end in rows[["start_ns", "end_ns"]].to_numpy()]
+    spans = spans_of(execute(con, "run_incidents", run_id=side.run_id).df())
     if not spans:
         return span, [], "all of it"
     if is_normal:

@@ -14,7 +14,7 @@ from tasks.lake import write_frame
 from tasks.lake_tables import lake_connection
 from tasks.sentinel.cards import CARD, read_card
 from tasks.sentinel.evaluate import CHAMPION
-from tasks.sentinel.features import KEY
+from tasks.sentinel.features import KEY, key_from
 from tasks.sentinel.registry import Key, train_campaign
 from tasks.settings import LprismError
 from tasks.warehouse import execute
@@ -106,7 +106,7 @@ def _known(home: Path, models: Rows) -> list[Model]:
     for row in models:
         with suppress(LprismError):  # of an older program: whatever takes its place is better
             card = read_card((home / row["path"]).with_name(CARD))
-            found.append(Model(tuple(str(card[name]) for name in KEY), row["target"], row))
+            found.append(Model(key_from(card[name] for name in KEY), row["target"], row))
     return found
 
 
