@@ -117,11 +117,19 @@ def diagnose_incident(
     causes, best first; `none` comes first where no signature reaches the file's threshold. A counter or
     measure in `masked` is simply not there.
     """
+    samples, steps = incident_samples(counters, batches, spans, index, masked)
+    return rank_causes(samples, signatures, steps)
+
+
+def incident_samples(
+    counters: pd.DataFrame, batches: pd.DataFrame, spans: list[Span], index: int, masked: frozenset[str]
+) -> tuple[pd.DataFrame, str]:
+    """Give what rank_causes and the rules judge incident `index` by, as run_samples has it, and its steps."""
     others = spans[:index] + spans[index + 1 :]
     kept = counters[~counters["counter_name"].isin(masked)]
     samples = run_samples(kept, batches, spans[index], others)
-    samples = samples[~samples["counter_name"].isin(masked)]
-    return rank_causes(samples, signatures, steps_in_words(*decode_times_ms(batches, spans[index], others)))
+    steps = steps_in_words(*decode_times_ms(batches, spans[index], others))
+    return samples[~samples["counter_name"].isin(masked)], steps
 
 
 def rank_causes(samples: pd.DataFrame, signatures: Signatures, steps: str) -> list[Diagnosis]:

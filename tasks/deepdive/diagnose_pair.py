@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.deepdive.compare import INCIDENT, REFERENCE, examine_each, run_samples, spans_of
+from tasks.deepdive.compare import INCIDENT, REFERENCE, examine_each, spans_of
 from tasks.deepdive.diagnose import (
     HALF_BATCHES,
     LEAST_SCORE,
     MOST_RANKS,
     TOLD_GRADE,
     Diagnosis,
-    diagnose_incident,
     diagnosis_of,
+    incident_samples,
     nothing_fits,
     rank_causes,
     score,
@@ -122,9 +122,8 @@ def diagnose_run(home: Path, run: str, masked: frozenset[str] = frozenset()) -> 
         )
     spans = spans_of(incidents)
     index = max(range(len(spans)), key=lambda at: spans[at][1] - spans[at][0])
-    named = diagnose_incident(counters, batches, spans, index, signatures, masked)
-    samples = run_samples(counters, batches, spans[index], spans[:index] + spans[index + 1 :])
-    samples = samples[~samples["counter_name"].isin(masked)]
+    samples, steps = incident_samples(counters, batches, spans, index, masked)
+    named = rank_causes(samples, signatures, steps)
     told = [f"the longest of {len(spans)} incidents is diagnosed"] if len(spans) > 1 else []
     told.append("diagnosed from counters alone: an incident has no call times")
     causes = [_line(rank, one, one.device or None, 1.0) for rank, one in enumerate(named, start=1)]

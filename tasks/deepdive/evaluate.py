@@ -11,8 +11,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from tasks.deepdive.compare import run_samples, spans_of
-from tasks.deepdive.diagnose import diagnose_incident
+from tasks.deepdive.compare import spans_of
+from tasks.deepdive.diagnose import incident_samples, rank_causes
 from tasks.deepdive.diagnose_pair import by_rules
 from tasks.deepdive.signatures import NONE, load_signatures
 from tasks.lake import write_frame
@@ -139,10 +139,9 @@ def _answers(
     if index is None:
         yield from ((judge, [(NONE, 1.0)]) for judge in (SIGNATURES, RULES))
         return
-    named = diagnose_incident(counters, batches, spans, index, signatures, masked)
-    yield SIGNATURES, [(one.cause, one.score) for one in named]
-    samples = run_samples(counters, batches, spans[index], spans[:index] + spans[index + 1 :])
-    rules = by_rules(samples[~samples["counter_name"].isin(masked)], signatures.baseline)
+    samples, steps = incident_samples(counters, batches, spans, index, masked)
+    yield SIGNATURES, [(one.cause, one.score) for one in rank_causes(samples, signatures, steps)]
+    rules = by_rules(samples, signatures.baseline)
     yield RULES, [(one["cause"], one["score"]) for one in rules]
 
 
