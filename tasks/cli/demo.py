@@ -39,7 +39,7 @@ def demo(
     """Run a campaign on this machine and print what was injected beside what was diagnosed.
 
     Real engines with a tiny model, a loopback SSH host, real faults: no GPU, no root, no model hub. It takes
-    15 minutes at most once the engines are installed. One that was interrupted goes on with the same command.
+    some 15 minutes once the engines are installed. One that was interrupted goes on with the same command.
     """
     from tasks.cli.pipeline import run_pipeline
     from tasks.lab.demo import FULL, QUICK, unfinished
