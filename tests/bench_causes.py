@@ -21,7 +21,7 @@ from tasks.lake import campaigns_of
 from tasks.lake_tables import publish
 from tasks.settings import home_path
 from tasks.warehouse import open_published
-from tests.bench_evaluation import PARTS, SHIFT, TRAIN, name_of
+from tests.bench_evaluation import JUDGED, SHIFT, TRAIN, name_of
 
 Row = dict[str, Any]
 
@@ -102,7 +102,7 @@ def main() -> None:
     given = options.parse_args()
     home = home_path(given.home)
     if given.engine:
-        known = {part: name_of(given.engine, part) for part in PARTS if part != TRAIN}
+        known = {part: name_of(given.engine, part) for part in JUDGED if part != TRAIN}
         there = set(campaigns_of(home))
         campaigns, shifted = [name for name in known.values() if name in there], [known[SHIFT]]
         evaluation = f"causes-{given.engine}"

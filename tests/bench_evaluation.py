@@ -7,12 +7,14 @@
 `run` works through the campaigns evaluation-ENGINE-PART on this machine (host `lab`, CPU build, tiny model,
 server and fault on one CPU, we on the other). It begins no further cell once the minutes are over, and the
 same command goes on where it ended or was killed. The parts: `train`, normal runs of several workloads, the
-only ones that are learned from; `full`, ten runs of each fault at full strength and of sham; `doses`, five of
-each at two lower strengths; `shift`, ten in which more requests come in the middle window and nothing is
-injected; `normal`, an hour of sessions never trained on.
+only ones that models learn from; `pilot`, what signatures may be tuned on, judged by nothing; `full`, ten
+runs of each fault that slows this server, at full strength, and of sham; `doses`, five of each at two lower
+strengths, and five of each fault that hardly slows it; `shift`, ten in which more requests come in the
+middle window and nothing is injected; `normal`, long sessions.
 
-`score` reads the lake alone: it trains on `train`, judges every other run by the champion's five limits, and
-writes `detection_metrics` (evaluation `live`). Prints Markdown, or JSON; draws with --figures.
+`score` reads the lake alone: it trains on `train`, judges all parts but the pilot by the champion's five
+limits, `train` itself by models and limits that were fitted without the run, and writes `detection_metrics`
+(evaluation `live`). Prints Markdown, or JSON; draws with --figures.
 """
 
 import argparse
@@ -42,29 +44,44 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+
+def fault(name: str, strength: Row) -> Row:
+    """A scenario of a spec."""
+    return {"anomaly": name, "strength": strength}
+
+
 ENGINES = ("vllm", "sglang")
 LOOPBACK = {"interface": "lo", "peer": "127.0.0.2"}
-# Of each fault full strength and two lower ones.
+# Of each fault that slows the server full strength and two lower ones.
 STRENGTHS: dict[str, tuple[Row, ...]] = {
-    "cpu_compute_squeeze_out": ({"share_pct": 100}, {"share_pct": 50}, {"share_pct": 25}),
-    "cpu_quota": ({"quota_pct": 30}, {"quota_pct": 60}, {"quota_pct": 80}),
-    "cpu_swap": ({"gb": 4}, {"gb": 2}, {"gb": 1}),
-    "network_contention": tuple({**LOOPBACK, "mbit": mbit} for mbit in (10, 50, 200)),
+    "cpu_compute_squeeze_out": ({"share_pct": 100}, {"share_pct": 50}, {"share_pct": 20}),
+    "cpu_quota": ({"quota_pct": 30}, {"quota_pct": 60}, {"quota_pct": 85}),
 }
-FAULTS = [[{"anomaly": name, "strength": one} for one in doses] for name, doses in STRENGTHS.items()]
+# Those that a tiny model on one machine hardly feels: its weights fit a cache, its tokens a slow network.
+UNFELT: dict[str, Row] = {"cpu_swap": {"gb": 4}, "network_contention": {**LOOPBACK, "mbit": 10}}
 ONE_LOAD = {"input_lengths": [32], "output_lengths": [64], "concurrency": [4]}
 LOADS = {"input_lengths": [32, 128], "output_lengths": [64], "concurrency": [4, 8, 12]}
-TRAIN, FULL, DOSES, SHIFT, NORMAL = "train", "full", "doses", "shift", "normal"
+TRAIN, PILOT, FULL, DOSES, SHIFT, NORMAL = "train", "pilot", "full", "doses", "shift", "normal"
+JUDGED = (TRAIN, FULL, DOSES, SHIFT, NORMAL)
+AT_FULL = ["sham", *(fault(name, doses[0]) for name, doses in STRENGTHS.items())]
 # Scenarios, workloads, repetitions, seconds of each window.
 PARTS: dict[str, tuple[list[Any], Row, int, float]] = {
-    TRAIN: (["normal"], LOADS, 3, 20.0),
-    FULL: (["sham", *(doses[0] for doses in FAULTS)], ONE_LOAD, 10, 10.0),
-    DOSES: ([one for doses in FAULTS for one in doses[1:]], ONE_LOAD, 5, 6.0),
+    TRAIN: (["normal"], LOADS, 3, 15.0),
+    PILOT: (AT_FULL, ONE_LOAD, 2, 8.0),
+    FULL: (AT_FULL, ONE_LOAD, 10, 8.0),
+    DOSES: (
+        [
+            *(fault(name, dose) for name, doses in STRENGTHS.items() for dose in doses[1:]),
+            *(fault(name, dose) for name, dose in UNFELT.items()),
+        ],
+        ONE_LOAD, 5, 6.0,
+    ),
     SHIFT: (["normal"], ONE_LOAD, 10, 6.0),
-    NORMAL: (["normal"], LOADS, 2, 100.0),
-}
+    NORMAL: (["normal"], LOADS, 1, 120.0),
+}  # fmt: skip
 MEASURES_S = 8.0  # a fault's cell beside the others: its victim's measures; memory takes 5 s a GiB to fill
-SHIFTED = "workload_shift"
+SHIFTED, LEFT_OUT = "workload_shift", "normal, left out of the training"
+RENAMED = {SHIFT: SHIFTED, TRAIN: LEFT_OUT}
 MORE_REQUESTS = 6
 LIVE = "live"
 MIDDLE = "fault window"
@@ -186,8 +203,8 @@ def has_runs(home: Path, campaign: str) -> bool:
         return "complete" in {status for (status,) in con.table("runs").select("status").fetchall()}
 
 
-def scored(engine: str, home: Path, parts: Sequence[str] = (FULL, DOSES, SHIFT, NORMAL)) -> list[Row]:
-    """Train on `train`, judge the other parts, and write the rows of detection_metrics that are returned.
+def scored(engine: str, home: Path, parts: Sequence[str] = JUDGED) -> list[Row]:
+    """Train on `train`, judge all parts but the pilot, and write the rows of detection_metrics returned.
 
     Their incidents and named causes are written, too, by the same models.
     """
@@ -207,7 +224,7 @@ def scored(engine: str, home: Path, parts: Sequence[str] = (FULL, DOSES, SHIFT, 
         judged: list[Judged] = []
         for part, name in there.items():
             some = judged_by(home, model_id, [name])[1]
-            judged += [replace(one, scenario=SHIFTED) for one in some] if part == SHIFT else some
+            judged += [replace(one, scenario=RENAMED.get(part, one.scenario)) for one in some]
         head = {"model_id": model_id, "campaign": campaign, "evaluation": LIVE}
         rows = [{**head, **row} for row in run_rows(judged)]
         write_frame(home, "detection_metrics", campaign, f"{model_id}-{LIVE}", pd.DataFrame(rows))

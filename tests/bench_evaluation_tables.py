@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks.sentinel.metrics import poisson_interval
+
 Row = Mapping[str, Any]
 
 FOUND = 0.9
@@ -32,14 +34,20 @@ def tables(rows: Sequence[Row], full: Mapping[str, Row]) -> list[str]:
 
 def quiet(rows: Sequence[Row]) -> list[str]:
     """Sentences on runs in which nothing was injected, and on the smallest slowdown that is found."""
+    harmless = [row for row in rows if row.get("false_incidents") is not None]
     said = [
         f"- {row['scenario']}: {row['false_incidents']} false incidents in {row['hours']:.2f} h "
         f"({row['runs']} runs): {row['false_incidents_an_hour']:.2f} an hour "
         f"({row['false_incidents_an_hour_low']:.2f} to {row['false_incidents_an_hour_high']:.2f}), "
         f"{row['false_alarm_ratio']:.2%} of batches"
-        for row in rows
-        if row.get("false_incidents") is not None
+        for row in harmless
     ]
+    hours, false = (sum(row[name] for row in harmless) for name in ("hours", "false_incidents"))
+    if hours:
+        low, high = (end / hours for end in poisson_interval(false))
+        said.append(
+            f"- all of these: {false} in {hours:.2f} h: {false / hours:.2f} an hour ({low:.2f} to {high:.2f})"
+        )
     least = smallest_found(rows)
     return [*said, f"- smallest slowdown found in 90 % of runs or more: {_number(least)}"]
 

@@ -90,7 +90,7 @@ def _row(members: list[Judged]) -> dict[str, Any]:
     }
     if not first.injected:
         false = sum(one.incidents for one in members)
-        low, high = _poisson_interval(false)
+        low, high = poisson_interval(false)
         return {
             **row,
             "false_incidents": false,
@@ -172,7 +172,7 @@ def _pooled(parts: list[Flags]) -> Flags:
     return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
 
 
-def _poisson_interval(count: int) -> tuple[float, float]:
+def poisson_interval(count: int) -> tuple[float, float]:
     """The exact 95 percent interval of a count."""
     from scipy.stats import chi2
 
