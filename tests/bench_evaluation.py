@@ -77,7 +77,7 @@ PARTS: dict[str, tuple[list[Any], Row, int, float]] = {
         ONE_LOAD, 5, 6.0,
     ),
     SHIFT: (["normal"], ONE_LOAD, 10, 6.0),
-    NORMAL: (["normal"], LOADS, 1, 120.0),
+    NORMAL: (["normal"], LOADS, 1, 130.0),
 }  # fmt: skip
 MEASURES_S = 8.0  # a fault's cell beside the others: its victim's measures; memory takes 5 s a GiB to fill
 SHIFTED, LEFT_OUT = "workload_shift", "normal, left out of the training"
