@@ -334,6 +334,20 @@ def test_smoothing_is_a_trailing_mean_of_ten_in_which_one_batch_counts_at_most_0
     assert smooth(np.full(12, 0.3))[[0, 9, 11]] == pytest.approx([0.03, 0.3, 0.3])
 
 
+def test_what_lasts_counts_twice_and_only_as_long_as_it_lasts() -> None:
+    """Every fifth batch stalled, as under a quota: from sixty batches on twice the mean; ten after, none."""
+    residual = np.zeros(200)
+    residual[20:120:5] = 0.7  # counts as 0.6
+    smoothed = smooth(residual)
+    assert smoothed[29] == pytest.approx(0.12)
+    assert smoothed[89] == pytest.approx(0.24)
+    assert smoothed[119:].max() == pytest.approx(0.24)
+    assert smoothed[126:].max() == 0.0
+    once = np.zeros(200)
+    once[150] = 0.7
+    assert smooth(once).max() == pytest.approx(0.06)
+
+
 @pytest.mark.parametrize(("gap_ms", "left_out", "after"), [(1000, 1, 0.03), (999, 1, 0.3), (1000, 0, 0.3)])
 def test_the_mean_begins_anew_after_a_second_that_is_not_scored(
     gap_ms: int, left_out: int, after: float

@@ -20,6 +20,10 @@ CALIBRATED = "calibrated"
 # The name of a calibrated limit says so when it comes from blocks of one run's time and not from whole runs.
 TIME_BLOCKS = f"{CALIBRATED}_time_blocks_of_one_run"
 SMOOTHING_BATCHES = 10
+# What the mean of so many batches bears out of the mean of the last ten counts so many times: chance and
+# single stalls average out in it, so what lasts, or comes back in every period of a quota, is told by less.
+LASTING_BATCHES = 60
+LASTING_WEIGHT = 2.0
 # A batch counts in the trailing mean as at most 2.5x slow: a stall of 300 ms then weighs 0.06 in it.
 RESIDUAL_CAP = 0.6
 SESSION_BATCHES = 100
@@ -95,14 +99,27 @@ def resumptions(rows: pd.DataFrame, actual_ns: Floats) -> Flags:
     return resumes
 
 
-def smooth(residual: Floats, resumes: Flags | None = None, cap: float = RESIDUAL_CAP) -> Floats:
-    """Trailing mean over the last SMOOTHING_BATCHES of a stretch; the missing ones count as zero."""
+def trailing_mean(
+    residual: Floats, resumes: Flags | None, cap: float, batches: int = SMOOTHING_BATCHES
+) -> Floats:
+    """Mean of the residuals, each `cap` at most, of the last `batches` of a stretch; missing ones are 0."""
     place = np.arange(len(residual))
     total = np.concatenate([[0.0], np.cumsum(np.minimum(residual, cap))])
     begin = 0 if resumes is None else np.maximum.accumulate(np.where(resumes, place, 0))
-    before = total[np.maximum(place + 1 - SMOOTHING_BATCHES, begin)]
-    mean: Floats = np.clip((total[1:] - before) / SMOOTHING_BATCHES, 0.0, 1.0)  # float sums may end below 0
+    before = total[np.maximum(place + 1 - batches, begin)]
+    mean: Floats = np.clip((total[1:] - before) / batches, 0.0, 1.0)  # float sums may end below 0
     return mean
+
+
+def smooth(residual: Floats, resumes: Flags | None = None) -> Floats:
+    """What is held against a calibrated limit: the trailing mean of ten, counted more as far as it lasts.
+
+    As far as the mean of the last LASTING_BATCHES bears it out it counts LASTING_WEIGHT times.
+    """
+    short = trailing_mean(residual, resumes, RESIDUAL_CAP)
+    long = trailing_mean(residual, resumes, RESIDUAL_CAP, LASTING_BATCHES)
+    value: Floats = np.clip(np.maximum(short, LASTING_WEIGHT * np.minimum(short, long)), 0.0, 1.0)
+    return value
 
 
 def score_session(actual_ns: Floats, model_ns: Floats, resumes: Flags | None = None) -> Scores:
@@ -168,11 +185,12 @@ def published_limits(heldout: Sequence[Scores]) -> list[Limit]:
 
 
 def watched(scores: Scores, limit: Limit) -> Floats:
-    """What a strategy holds against its limit: the residual, or its trailing mean (published: uncapped)."""
+    """What a strategy holds against its limit: `smooth` of the residual, itself, or its trailing mean."""
     if limit.smoothing_batches == 1:
         return scores.residual
-    cap = RESIDUAL_CAP if limit.strategy.startswith(CALIBRATED) else 1.0
-    return smooth(scores.residual, scores.resumes, cap)
+    if limit.strategy.startswith(CALIBRATED):
+        return scores.smoothed
+    return trailing_mean(scores.residual, scores.resumes, 1.0)
 
 
 def _limit(

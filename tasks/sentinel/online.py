@@ -7,6 +7,7 @@ as it comes; that the time to the next start is long, as the next one comes: onl
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -17,7 +18,15 @@ import numpy as np
 from tasks.sentinel.costs import log_cost
 from tasks.sentinel.features import widened
 from tasks.sentinel.following import Batch, Step, features
-from tasks.sentinel.limits import GAP_NS, RESIDUAL_CAP, SESSION_BATCHES, SESSION_CAP, SMOOTHING_BATCHES
+from tasks.sentinel.limits import (
+    GAP_NS,
+    LASTING_BATCHES,
+    LASTING_WEIGHT,
+    RESIDUAL_CAP,
+    SESSION_BATCHES,
+    SESSION_CAP,
+    SMOOTHING_BATCHES,
+)
 from tasks.sentinel.linear import Linear
 from tasks.sentinel.model import RECIPES, LatencyModel
 
@@ -83,11 +92,11 @@ class OneRow:
 
 
 class Residuals:
-    """The level of a session and the trailing mean of its residuals, a batch at a time (limits.py)."""
+    """The level of a session and its smoothed residuals, a batch at a time (limits.py)."""
 
     def __init__(self) -> None:
         self._opening: list[float] = []
-        self._last: deque[float] = deque(maxlen=SMOOTHING_BATCHES)
+        self._last: deque[float] = deque(maxlen=LASTING_BATCHES)
         self._level = 0.0
         self._before: tuple[int, float] | None = None  # index and end of the last one
         self.rebased = 0.0
@@ -95,7 +104,7 @@ class Residuals:
     def score(
         self, actual_ns: float, model_ns: float, index: int, start_ns: int
     ) -> tuple[float, float, float]:
-        """Give the expected time at the session's level, the residual, and its trailing mean."""
+        """Give the expected time at the session's level, the residual, and what is held against a limit."""
         if self._before and index - self._before[0] > 1 and start_ns - self._before[1] >= GAP_NS:
             self._last.clear()
         self._before = index, start_ns + actual_ns
@@ -107,7 +116,13 @@ class Residuals:
         expected = model_ns * math.exp(self._level + self.rebased)
         residual = max(0.0, (actual_ns - expected) / actual_ns)
         self._last.append(min(residual, RESIDUAL_CAP))
-        return expected, residual, min(max(sum(self._last) / SMOOTHING_BATCHES, 0.0), 1.0)
+        return expected, residual, self._smoothed()
+
+    def _smoothed(self) -> float:
+        """The last value of limits.smooth."""
+        some = itertools.islice(self._last, max(len(self._last) - SMOOTHING_BATCHES, 0), None)
+        short, long = sum(some) / SMOOTHING_BATCHES, sum(self._last) / LASTING_BATCHES
+        return min(max(short, LASTING_WEIGHT * min(short, long)), 1.0)
 
     def rebase(self, log_ratio: float) -> None:
         """Take from now on what the session is like now as its level."""
