@@ -123,8 +123,8 @@ def score(
 ) -> None:
     """Say of every batch of a file what it should have taken, in the file's order; rows count from 0.
 
-    Expected is at the level of its session; the alarm is of the last ten batches, and sixty. What cannot be judged
-    has empty fields, and the reason stands on standard error.
+    Expected is at the level of its session; the alarm is of the last ten batches, and sixty. What cannot be
+    judged has empty fields, and the reason stands on standard error.
     """
     from tasks.sentinel.score import COLUMNS, score_file
 
