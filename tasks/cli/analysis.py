@@ -75,7 +75,10 @@ def train(
 def diagnose(
     normal: Annotated[
         str | None,
-        typer.Argument(metavar="[NORMAL | RUN]", help="A run; alone, its longest incident is diagnosed."),
+        typer.Argument(
+            metavar="[NORMAL | RUN]",
+            help="A run_id, or campaign/engine/scenario; #baseline takes one window. Alone: its longest incident.",
+        ),
     ] = None,
     abnormal: Annotated[
         str | None, typer.Argument(metavar="[ABNORMAL]", help="The run whose difference is to be explained.")
