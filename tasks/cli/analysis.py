@@ -77,7 +77,7 @@ def diagnose(
         str | None,
         typer.Argument(
             metavar="[NORMAL | RUN]",
-            help="A run_id, or campaign/engine/scenario; #baseline takes one window. Alone: its longest incident.",
+            help="A run_id or campaign/engine/scenario; #baseline: one window. Alone: its longest incident.",
         ),
     ] = None,
     abnormal: Annotated[
